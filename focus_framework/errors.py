@@ -1,0 +1,49 @@
+"""Everything that can go wrong with a person's input, as one small family.
+
+A message says what is wrong with which file or value, what would be right, and what to type next. The command line prints
+it alone; a traceback is for ``--debug`` and for errors outside this family, which are bugs.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FocusError(Exception):
+    """Base of all errors that a user can mend. `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class ConfigError(FocusError):
+    """The call was wrong: an unknown option, a value out of range, options that exclude each other."""
+
+    exit_code = 2
+
+
+class PluginError(FocusError):
+    """A plugin is missing, broken, or returned something of the wrong kind."""
+
+    exit_code = 2
+
+
+class DataError(FocusError):
+    """A picture, a mask or a data set cannot be used."""
+
+
+class WeightsError(FocusError):
+    """Weights or a checkpoint cannot be had, read or fitted."""
+
+
+class DeviceError(FocusError):
+    """The device asked for is not there."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of an error about an unknown name: the nearest known ones, or all of them."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"known: {', '.join(names) or 'none'}"

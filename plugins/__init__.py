@@ -1,0 +1,1 @@
+"""Built-in plugins: they use the public names of focus_framework and libraries, never one another's inside."""
