@@ -11,23 +11,24 @@ from .interfaces import Backbone, Enhancer, Refiner, Task
 PROJECT = "focus_framework"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+# A hook has no body: pluggy, and the documentation, want its signature alone.
 
 
 @hookspec
-def focus_tasks() -> Iterable[Task]:
+def focus_tasks() -> Iterable[Task]:  # type: ignore[empty-body]
     """What counts as foreground: prompts, metrics, data sets, practice images."""
 
 
 @hookspec
-def focus_backbones() -> Iterable[Backbone]:
+def focus_backbones() -> Iterable[Backbone]:  # type: ignore[empty-body]
     """Networks that turn a picture into features, in four stages."""
 
 
 @hookspec
-def focus_enhancers() -> Iterable[Enhancer]:
+def focus_enhancers() -> Iterable[Enhancer]:  # type: ignore[empty-body]
     """Priors (edges, say) that the features of every stage look up."""
 
 
 @hookspec
-def focus_refiners() -> Iterable[Refiner]:
+def focus_refiners() -> Iterable[Refiner]:  # type: ignore[empty-body]
     """Losses that compare masks with the task's prompts while training."""

@@ -33,7 +33,7 @@ def resolve(builder: Builder[T]) -> Callable[..., T]:
     if not isinstance(builder, str):
         return builder
     module, _, attribute = builder.partition(":")
-    return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
+    return getattr(importlib.import_module(module), attribute)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import logging
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,10 +19,11 @@ from typing import Any, Literal, TypeAlias, cast, overload
 
 import pluggy
 
-from . import hookspecs
 from .errors import FocusError, PluginError, did_you_mean
 from .hookspecs import PROJECT
 from .interfaces import Backbone, Description, Enhancer, Refiner, Task, resolve
+
+logger = logging.getLogger(__name__)
 
 Kind: TypeAlias = Literal["task", "backbone", "enhancer", "refiner"]
 
@@ -65,20 +68,17 @@ class Registry:
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self._manager = pluggy.PluginManager(PROJECT)
-        self._manager.add_hookspecs(hookspecs)
 
     def load(self) -> None:
         """Every entry point of the group. The framework's own come first, so that a name of theirs cannot be taken over."""
-        found = [(dist, point) for dist in distributions() for point in dist.entry_points if point.group == PROJECT]
-        unique = {(dist.name, point.name, point.value): (dist, point) for dist, point in found}
-        order = sorted(unique.values(), key=lambda pair: (pair[0].name != OWN_DISTRIBUTION, pair[0].name, pair[1].name))
-        for dist, point in order:
-            self._load_entry_point(point, dist.name, dist.version)
+        found = sorted(_entry_points(), key=lambda row: (row[0] != OWN_DISTRIBUTION, row[0], row[2].name))
+        for distribution, version, point in found:
+            self._load_entry_point(point, distribution, version)
 
     def _load_entry_point(self, point: EntryPoint, distribution: str, version: str) -> None:
         try:
             module = point.load()
-        except Exception as error:  # whatever a third party's module raises at import, it must not stop the others
+        except (Exception, SystemExit) as error:  # whatever a third party's module does at import must not stop the others
             kinds = _intended_kinds(point.module) or ["task"]
             for kind in kinds:
                 self.entries.append(Entry(kind, point.name, point.value, distribution, version, None, _reason(error)))
@@ -93,7 +93,7 @@ class Registry:
             new.append(Entry(kind, called, origin, distribution, version, description, error))
             self.entries.append(new[-1])
 
-        implementations = list(_hook_implementations(module))
+        implementations = list(self._hook_implementations(module))
         if not implementations:
             keep("task", name, None, f"no function marked @hookimpl; a plugin has one of {', '.join(_hooks())}")
         for hook, function in implementations:
@@ -102,15 +102,14 @@ class Registry:
                 keep("task", name, None, f"there is no hook {hook!r}; {did_you_mean(hook, _hooks())}")
                 continue
             try:
-                offered = function()
-                descriptions = [offered] if isinstance(offered, KINDS[kind]) else list(offered)
-            except Exception as error:  # as above: a third party's code
+                offered: Any = function()
+                descriptions: list[Any] = [offered] if isinstance(offered, KINDS[kind]) else list(offered)
+            except (Exception, SystemExit) as error:  # as above: a third party's code
                 keep(kind, name, None, _reason(error))
                 continue
             for description in descriptions:
-                if not isinstance(description, KINDS[kind]):
-                    wanted, got = KINDS[kind].__name__, type(description).__name__
-                    keep(kind, name, None, f"{hook}() must yield {wanted}(...) descriptions, it gave {got}")
+                if problem := _problem(description, kind, hook):
+                    keep(kind, name, None, problem)
                 elif taken := self._named(kind, description.name):
                     reason = (
                         f"the name {description.name!r} is taken by distribution {taken.distribution}; "
@@ -118,8 +117,15 @@ class Registry:
                     )
                     keep(kind, description.name, None, reason)
                 else:
-                    keep(kind, description.name, cast(Description, description))
+                    keep(kind, description.name, description)
         return new
+
+    def _hook_implementations(self, module: object) -> Iterator[tuple[str, Callable[[], Iterable[Any]]]]:
+        """Functions marked with @hookimpl and the hook each is for, misspelt ones too (pluggy's own call skips them silently)."""
+        for attribute in dir(module):
+            options = self._manager.parse_hookimpl_opts(module, attribute)
+            if options is not None:
+                yield options.get("specname") or attribute, getattr(module, attribute)
 
     def _named(self, kind: Kind, name: str) -> Entry | None:
         return next((e for e in self.entries if e.kind == kind and e.name == name and e.description), None)
@@ -135,7 +141,7 @@ class Registry:
             entry = next((e for e in self.of_kind(kind) if _claims(e.description, name)), None)
         if entry is None:
             known = [e.name for e in self.of_kind(kind)]
-            raise PluginError(f"there is no {kind} {name!r}; {did_you_mean(name, known)} See focus plugins list")
+            raise PluginError(f"there is no {kind} {name!r}; {did_you_mean(name, known)} (focus plugins list shows all)")
         return entry
 
     @overload
@@ -172,7 +178,7 @@ class Registry:
             offered = getattr(module, attribute)
             try:
                 tasks = [offered] if isinstance(offered, Task) else [offered()] if callable(offered) else [offered]
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise PluginError(f"{reference}: {_reason(error)}") from error
             if inspect.isgenerator(tasks[0]) or isinstance(tasks[0], list | tuple):
                 tasks = list(tasks[0])
@@ -199,13 +205,32 @@ def _hooks() -> dict[str, Kind]:
     return {f"focus_{kind}s": kind for kind in KINDS}
 
 
-def _hook_implementations(module: object) -> Iterator[tuple[str, Callable[[], Iterable[Any]]]]:
-    """Functions marked with @hookimpl and the hook each is for, misspelt ones too (pluggy would pass over those in silence)."""
-    for attribute in dir(module):
-        function = getattr(module, attribute, None)
-        options = getattr(function, f"{PROJECT}_impl", None) if inspect.isroutine(function) else None
-        if isinstance(options, dict):
-            yield options.get("specname") or attribute, cast(Callable[[], Iterable[Any]], function)
+def _entry_points() -> list[tuple[str, str, EntryPoint]]:
+    """Distribution, version and entry point of every plugin. Of a distribution found twice the first on the path counts, as
+    everywhere in Python; one whose metadata cannot be read is passed over with a warning."""
+    found: dict[str, list[tuple[str, str, EntryPoint]]] = {}
+    for dist in distributions():
+        try:
+            name, version, points = dist.name, dist.version, dist.entry_points.select(group=PROJECT)
+        except Exception as error:  # leftovers of an installation that went wrong: no METADATA, malformed entry_points.txt
+            logger.warning("a distribution in %s cannot be read: %s", dist.locate_file(""), _reason(error))
+            continue
+        if name:
+            rows = [(name, version, point) for point in points]
+            found.setdefault(name.lower().replace("_", "-"), rows)
+    return [row for rows in found.values() for row in rows]
+
+
+def _problem(description: object, kind: Kind, hook: str) -> str:
+    """What is wrong with something that a hook gave; empty where nothing is."""
+    if not isinstance(description, KINDS[kind]):
+        return f"{hook}() must yield {KINDS[kind].__name__}(...) descriptions, it gave {type(description).__name__}"
+    named = cast(Description, description)
+    if not isinstance(named.name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", named.name) or named.name == "none":
+        return f"{named.name!r} is no name for a {kind}; use letters, digits, '-', '_' and '.', and not the word none"
+    if not isinstance(named.title, str):
+        return f"the title of {named.name} is {type(named.title).__name__}, it must be one line of text"
+    return ""
 
 
 def _intended_kinds(module: str) -> list[Kind]:
@@ -213,18 +238,25 @@ def _intended_kinds(module: str) -> list[Kind]:
     try:
         spec = importlib.util.find_spec(module)
         tree = ast.parse(Path(spec.origin).read_text("utf-8")) if spec and spec.origin else ast.parse("")
-    except (ImportError, OSError, SyntaxError, ValueError):
+    except Exception:  # finding a module imports the packages around it, which may be what failed before
         return []
     names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     return [kind for hook, kind in _hooks().items() if hook in names]
 
 
 def _claims(description: Description | None, name: str) -> bool:
-    return isinstance(description, Backbone) and description.claims is not None and resolve(description.claims)(name)
+    if not isinstance(description, Backbone) or description.claims is None:
+        return False
+    try:
+        return resolve(description.claims)(name)
+    except Exception as error:  # one broken family must not stop the others from being asked
+        logger.warning("backbone family %s cannot say whether %s is one of its own: %s", description.name, name, _reason(error))
+        return False
 
 
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, FocusError) else f"{type(error).__name__}: {error}"
+def _reason(error: BaseException) -> str:
+    text = str(error) if isinstance(error, FocusError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())  # one line, whatever a third party's message looks like
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -238,6 +270,7 @@ def _import_file(path: Path) -> ModuleType:
     sys.modules[name] = module  # dataclasses and pickling of what the file defines look it up there
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
         raise PluginError(f"task plugin {path} cannot be imported: {_reason(error)}") from error
     return module

@@ -1,0 +1,5 @@
+"""``python -m focus_framework`` is ``focus``."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,123 @@
+"""The command line ``focus``: a group whose commands are imported when they are called, and the one place where errors end."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import click
+
+from .. import __version__
+from ..errors import FocusError, did_you_mean
+
+COMMANDS = {
+    "plugins": ("plugins:plugins", "List what is installed, from where, and what is broken."),
+}
+"""Name of a command: where it lies in this package, and its one-line help (a test keeps it equal to the command's own)."""
+
+
+@dataclass
+class Settings:
+    """What the options that every command takes have said so far."""
+
+    debug: bool = False
+
+
+def _remember_debug(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        context.find_object(Settings).debug = True  # type: ignore[union-attr]  # main() made it
+
+
+def _debug_option() -> click.Option:
+    help_text = "Show the traceback of an error."
+    return click.Option(["--debug"], is_flag=True, is_eager=True, expose_value=False, callback=_remember_debug, help=help_text)
+
+
+def _accept_debug(command: click.Command) -> None:
+    """Let a command, and the commands below it, take ``--debug`` as the group does."""
+    if not any("--debug" in parameter.opts for parameter in command.params):
+        command.params.append(_debug_option())
+    for child in command.commands.values() if isinstance(command, click.Group) else ():
+        _accept_debug(child)
+
+
+class LazyGroup(click.Group):
+    """A group that reads names and help out of `COMMANDS` and imports a command when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name][0].split(":")
+        command: click.Command = getattr(importlib.import_module(f".{module}", __name__), attribute)
+        _accept_debug(command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:  # click looks for suggestions among loaded commands, here none
+        if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
+            ctx.fail(f"there is no command {args[0]!r}; {did_you_mean(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, params=[_debug_option()], context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="focus", message="%(prog)s %(version)s")
+def focus() -> None:
+    """Find the foreground of pictures: what stands out, hides, casts a shadow, is in focus or was pasted in.
+
+    The task is a plugin; focus plugins list shows those installed. Results go to stdout, all else to stderr.
+    """
+    from .common import log_to_stderr
+
+    log_to_stderr()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and end the process: 0 done, 1 the work or part of it failed, 2 a wrong call, 130 interrupted."""
+    settings = Settings()
+    try:
+        code = focus.main(args=arguments, prog_name="focus", obj=settings, standalone_mode=False)
+        sys.stdout.flush()  # here, where a reader that has gone away (``| head``) can still be met quietly
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except Exception as error:
+        if settings.debug:
+            traceback.print_exc()
+        code = _report(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _report(error: Exception) -> int:
+    """Print an error on stderr, in one or two lines, and return the exit code."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
+    if isinstance(error, click.Abort):
+        click.echo("interrupted", err=True)
+        return 130
+    click.echo(f"error: {_describe(error)}", err=True)
+    if isinstance(error, click.UsageError) and error.ctx:
+        click.echo(f"See {error.ctx.command_path} --help", err=True)
+    return error.exit_code if isinstance(error, click.ClickException | FocusError) else 1
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    if isinstance(error, FocusError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return f"{type(error).__name__}: {error}\nThis was not foreseen; the same call with --debug shows where it happened."

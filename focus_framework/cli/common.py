@@ -1,0 +1,108 @@
+"""What several commands share: the options they have in common, results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+    from ..registry import Kind
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, all else on stderr.")
+
+
+def print_json(result: Mapping[str, Any]) -> None:
+    """One JSON object on stdout. Numbers that JSON does not have (nan, inf) become null, paths become strings."""
+    click.echo(json.dumps(_plain(result), ensure_ascii=False, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float):  # numpy's float64 is one too
+        return float(value) if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value
+
+
+def note(text: str) -> None:
+    """A line for the person, on stderr."""
+    click.echo(text, err=True)
+
+
+def log_to_stderr() -> None:
+    """Show what the framework logs; libraries keep their own, quieter, level."""
+    logger = logging.getLogger("focus_framework")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+
+
+def complete_plugins(kind: Kind, *others: str) -> Any:
+    """A ``shell_complete`` callback with the names of the plugins of a kind, and `others`."""
+
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from ..registry import registry
+
+        found = [(entry.name, entry.description.title) for entry in registry().of_kind(kind) if entry.description]
+        items = [*found, *((name, "") for name in others)]
+        return [CompletionItem(name, help=title) for name, title in items if name.startswith(incomplete)]
+
+    return complete
+
+
+class Progress:
+    """Progress of long work on stderr: a bar on a terminal, elsewhere a plain line every `interval` seconds and at the end."""
+
+    def __init__(self, total: int, what: str, *, interval: float = 10.0) -> None:
+        self.total, self.what, self.interval = total, what, interval
+        self.done = 0
+        self._bar: Bar | None = None
+
+    def __enter__(self) -> Self:
+        self._last = time.monotonic()
+        if sys.stderr.isatty():
+            from rich import progress
+            from rich.console import Console
+
+            self._bar = progress.Progress(
+                progress.TextColumn("{task.description}"),
+                progress.BarColumn(),
+                progress.MofNCompleteColumn(),
+                progress.TimeRemainingColumn(),
+                progress.TextColumn("{task.fields[note]}"),
+                console=Console(stderr=True),
+            )
+            self._task = self._bar.add_task(self.what, total=self.total, note="")
+            self._bar.start()
+        return self
+
+    def advance(self, note: str = "", *, steps: int = 1) -> None:
+        """`steps` more are done; `note` is shown behind the count."""
+        self.done += steps
+        now = time.monotonic()
+        if self._bar:
+            self._bar.update(self._task, completed=self.done, note=note)
+        elif self.done >= self.total or now - self._last >= self.interval:
+            self._last = now
+            click.echo(f"{self.what} {self.done}/{self.total} {note}".rstrip(), err=True)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if self._bar:
+            self._bar.stop()
