@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import functools
 import importlib
 import importlib.util
@@ -99,7 +100,8 @@ class Registry:
         for hook, function in implementations:
             kind = _hooks().get(hook)
             if kind is None:
-                keep("task", name, None, f"there is no hook {hook!r}; {did_you_mean(hook, _hooks())}")
+                nearest = difflib.get_close_matches(hook, _hooks(), n=1, cutoff=0)[0]
+                keep(_hooks()[nearest], name, None, f"there is no hook {hook!r}; {did_you_mean(hook, _hooks())}")
                 continue
             try:
                 offered: Any = function()
