@@ -1,19 +1,31 @@
-"""Practice images: pictures made by procedure, seeded, so that any task can be tried without a download."""
+"""Practice images: pictures made by procedure, seeded, so that any task can be tried without a download.
+
+A task plugin's ``practice(random, size)`` puts them together from `textures` (what surfaces look like), `silhouettes` (what things
+look like) and the light and camera below. Colours are linear until `photograph`, so that shade, mixture and blur act on light.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+import cv2
 import numpy as np
 
 from ..errors import PluginError
 from ..interfaces import Task, resolve
+from .textures import Array
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ..interfaces import PracticePair
 
 Split: TypeAlias = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+SHARES = (0.03, 0.6)
+"""The smallest and the largest part of a practice picture that its mask covers."""
 
 
 def practice_pair(task: Task, *, seed: int, split: Split, index: int, size: int) -> PracticePair:
@@ -30,3 +42,54 @@ def practice_pair(task: Task, *, seed: int, split: Split, index: int, size: int)
             got = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
             raise PluginError(f"task {task.name}: practice() must give a {what} of {kind} {list(shape)}, it gave {got}")
     return image, mask
+
+
+def of_fair_share(make: Callable[[], Array], *, attempts: int = 50) -> Array:
+    """The first of the coverages `[H, W]` that `make` draws whose part above one half lies within `SHARES`.
+
+    Raises `ValueError` after so many in vain: `make` is at fault then.
+    """
+    for _ in range(attempts):
+        coverage = make()
+        if SHARES[0] <= (coverage > 0.5).mean() <= SHARES[1]:
+            return coverage
+    raise ValueError(f"none of {attempts} coverages takes between {SHARES[0]:.0%} and {SHARES[1]:.0%} of the picture")
+
+
+def mix(below: Array, above: Array, coverage: Array) -> Array:
+    """`above` laid over `below` where `coverage` `[H, W]` is 1; pictures are `[H, W, 3]`."""
+    return below + (above - below) * coverage[..., None]
+
+
+def blur(array: Array, sigma: float) -> Array:
+    """Gaussian blur by `sigma` pixels of `[H, W]` or `[H, W, 3]`; next to none leaves it as it is."""
+    if sigma < 0.2:
+        return array
+    return cv2.GaussianBlur(array, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
+
+
+def light_gradient(random: np.random.Generator, size: int, *, darkest: float = 0.5) -> Array:
+    """Light `[size, size]` that falls from 1 to as little as `darkest`, to one side or away from a lamp."""
+    y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
+    angle, low = random.uniform(0, 2 * math.pi), random.uniform(darkest, 1)
+    if random.random() < 0.5:
+        fall = (x - 0.5) * math.cos(angle) + (y - 0.5) * math.sin(angle) + 0.5
+    else:
+        fall = np.hypot(x - random.uniform(0, 1), y - random.uniform(0, 1))
+    return 1 - (1 - low) * np.clip(fall, 0, 1)
+
+
+def photograph(random: np.random.Generator, light: Array, *, noise: float = 0.01, quality: int | None = None) -> NDArray[np.uint8]:
+    """What a camera makes of linear light `[H, W, 3]`: exposure, gamma, grain of standard deviation `noise`, 8 bits, and
+    compression as JPEG of that `quality`, if any."""
+    exposure = random.uniform(0.7, 1.1) / max(float(np.quantile(light[::4, ::4].max(axis=2), 0.97)), 0.05)
+    picture = np.sqrt(np.clip(light * np.float32(exposure), 0, 1))  # a gamma of 2: near sRGB's curve, at a quarter of the time
+    picture += np.float32(noise) * random.standard_normal(picture.shape, dtype=np.float32)
+    image = np.clip(np.round(picture * 255), 0, 255).astype(np.uint8)
+    return image if quality is None else jpeg(image, quality)
+
+
+def jpeg(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """RGB `[H, W, 3]` uint8 after being stored as JPEG."""
+    _, stored = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.ascontiguousarray(cv2.imdecode(stored, cv2.IMREAD_COLOR)[..., ::-1])

@@ -7,6 +7,7 @@ without resampling pixels: the same texture under other coordinates has the same
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -34,11 +35,10 @@ def coordinates(
     `tilt` in 0..1 leans the plane back: at 1 the top row is five times as far away as the bottom row.
     """
     y, x = (np.mgrid[0:size, 0:size].astype(np.float32) + 0.5) / size - 0.5
-    depth = 1 / (1 - 0.8 * tilt * (0.5 - y))
+    depth = 1 / (1 - 0.8 * float(tilt) * (0.5 - y))
     x, y = x * depth, y * depth
-    cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
-    turned = cosine * x - sine * y + shift[0], sine * x + cosine * y + shift[1]
-    return turned[0].astype(np.float32), turned[1].astype(np.float32)
+    cosine, sine = float(scale) * math.cos(angle), float(scale) * math.sin(angle)
+    return cosine * x - sine * y + np.float32(shift[0]), sine * x + cosine * y + np.float32(shift[1])
 
 
 def lean(random: np.random.Generator, size: int, *, tilt: float = 0.0) -> tuple[Array, Array]:
@@ -97,7 +97,7 @@ def checks(random: np.random.Generator, *, frequency: float = 5.0) -> Pattern:
 
 def bricks(random: np.random.Generator, *, frequency: float = 8.0) -> Pattern:
     """Courses of bricks or tiles, each with a tone of its own, and joints between them."""
-    length, joint, offset = random.uniform(1, 3), random.uniform(0.05, 0.12), random.choice([0.0, 0.5])
+    length, joint, offset = random.uniform(1, 3), random.uniform(0.05, 0.12), 0.5 * (random.random() < 0.7)
     tones = random.uniform(0.35, 1, (LATTICE, LATTICE)).astype(np.float32)
 
     def pattern(x: Array, y: Array) -> Array:
@@ -105,7 +105,7 @@ def bricks(random: np.random.Generator, *, frequency: float = 8.0) -> Pattern:
         u = x * np.float32(frequency / length) + offset * (np.floor(v) % 2)
         row, column = np.floor(v).astype(np.intp) % LATTICE, np.floor(u).astype(np.intp) % LATTICE
         inside = np.minimum(np.minimum(u % 1, 1 - u % 1) * length, np.minimum(v % 1, 1 - v % 1))
-        return (tones[row, column] * np.clip(inside / joint, 0, 1)).astype(np.float32)
+        return tones[row, column] * np.clip(inside / joint, 0, 1)
 
     return pattern
 
@@ -157,7 +157,7 @@ def grass(random: np.random.Generator, *, frequency: float = 14.0) -> Pattern:
 
 def any_pattern(random: np.random.Generator, *, coarseness: float = 1.0) -> Pattern:
     """One of all patterns, as drawn; `coarseness` above 1 makes its parts larger."""
-    frequency = np.exp(random.uniform(np.log(0.7), np.log(1.5))) / coarseness
+    frequency = math.exp(random.uniform(-0.35, 0.4)) / coarseness
     makers: list[Callable[[], Pattern]] = [
         lambda: fractal(random, frequency=4 * frequency, octaves=5),
         lambda: fractal(random, frequency=18 * frequency, octaves=3, persistence=0.8),
