@@ -215,3 +215,12 @@ class RefinerLoss(Protocol):
     def __call__(self, image: Tensor, mask_logits: Tensor) -> Tensor:
         """Normalised pictures `[B, 3, H, W]` and mask logits `[L, B, 2, h, w]` (L decoder heads; foreground, then background,
         as matched to the truth) to one scalar, the mean over heads and pictures."""
+
+
+@runtime_checkable
+class PromptJudge(Protocol):
+    """What a built refiner may offer besides its loss, so that ``focus prompts try`` can compare prompts with it."""
+
+    def similarity(self, image: Tensor, visibility: Tensor, pairs: Sequence[Prompts]) -> Tensor:
+        """Normalised pictures `[B, 3, H, W]`, the parts of each to look at `[B, R, H, W]` in 0..1 (1 is seen) and P prompt pairs to
+        cosines `[P, B, R, 2]`, the last for the pair's foreground and background sentence."""
