@@ -63,8 +63,9 @@ class DecoderConfig(Section):
     layers: int = Field(9, ge=1)
     heads: int = Field(8, ge=1)
     feedforward: int = Field(2048, ge=1)
-    first_mask: Literal["pca", "queries", "open"] = Field(
-        "pca", description="mask of the first layer: PCA of the last feature map (paper), the learned queries' own, or none"
+    first_mask: Literal["pca", "queries", "open", "release"] = Field(
+        "pca",
+        description="what the first layer may look at: PCA of the last feature map (paper), the learned queries' own mask, everything, or as the release does",
     )
 
 

@@ -1,0 +1,61 @@
+"""Joint prediction: foreground and background decide each pixel together (METHOD 10)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .ground_decoder import BACKGROUND, FOREGROUND
+
+Rule = Literal["soft", "release", "foreground"]
+CONFIDENT = 0.5
+
+
+def semantic_maps(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
+    """Class logits `[B, Q, 3]` and mask logits `[B, Q, H, W]` to the evidence for foreground and background, `[B, 2, H, W]`: each
+    query's mask, weighted by its probability of being that class."""
+    weights = class_logits.float().softmax(-1)[..., [FOREGROUND, BACKGROUND]]
+    return torch.einsum("bqc,bqhw->bchw", weights, mask_logits.float().sigmoid())
+
+
+def soft_map(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
+    """`p = P_f / (P_f + P_b)`, `[B, H, W]` in 0..1. Exchanging the meaning of the two classes gives `1 - p`; where nothing speaks
+    for either class, p is one half."""
+    foreground, background = semantic_maps(class_logits, mask_logits).unbind(1)
+    tiny = torch.finfo(foreground.dtype).tiny
+    return (foreground + tiny) / (foreground + background + 2 * tiny)
+
+
+def foreground_map(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
+    """The ablation without joint prediction: the mask of the query that is most probably foreground, `[B, H, W]`."""
+    best = class_logits.softmax(-1)[..., FOREGROUND].argmax(1)
+    chosen = torch.take_along_dim(mask_logits, best[:, None, None, None], 1).squeeze(1)
+    return chosen.float().sigmoid()
+
+
+def release_mask(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
+    """The release's hard rule, `[B, H, W]` of 0 and 1.
+
+    A (query, class) entry counts if class probability times mask confidence exceeds one half. Where both classes are found, the
+    foreground's mask must beat the background's; where not, the best entry alone decides.
+    """
+    scores = class_logits.float().softmax(-1)[..., [FOREGROUND, BACKGROUND]]
+    masks = mask_logits.float().sigmoid()
+    confidence = masks.square().sum((2, 3)) / (masks.sum((2, 3)) + 1e-6)
+    scores = scores * confidence[..., None]
+    best_score, best_query = scores.max(1)
+    foreground, background = torch.take_along_dim(masks, best_query[..., None, None], 1).unbind(1)
+    joint = foreground > background
+    alone = torch.where((best_score[:, 0] >= best_score[:, 1])[:, None, None], foreground > 0.5, background < 0.5)
+    both = (best_score > CONFIDENT).all(1)
+    return torch.where(both[:, None, None], joint, alone).float()
+
+
+RULES = {"soft": soft_map, "release": release_mask, "foreground": foreground_map}
+
+
+def join(class_logits: Tensor, mask_logits: Tensor, rule: Rule) -> Tensor:
+    """The map of interest `[B, H, W]` in 0..1 by the named rule."""
+    return RULES[rule](class_logits, mask_logits)

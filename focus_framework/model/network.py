@@ -1,0 +1,52 @@
+"""The whole network: encoder, pixel decoder, ground decoder."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ..config import DecoderConfig, EnhancerConfig, PixelDecoderConfig
+from ..interfaces import Prior, StagedBackbone
+from .encoder import EnhancedEncoder, PlainEncoder
+from .ground_decoder import GroundDecoder, Heads
+from .pixel_decoder import PixelDecoder
+
+MULTIPLE = 32  # height and width of network input
+
+
+class Network(nn.Module):
+    """Normalised pictures to the predictions of the decoder's heads.
+
+    `backbone` and `prior` are what the plugins built; without a prior the backbone's own pyramid is used. The width of a prior is
+    `prior_width(backbone, pixel_decoder)`.
+    """
+
+    def __init__(
+        self,
+        backbone: StagedBackbone,
+        prior: Prior | None,
+        *,
+        enhancer: EnhancerConfig,
+        pixel_decoder: PixelDecoderConfig,
+        decoder: DecoderConfig,
+    ) -> None:
+        super().__init__()
+        self.encoder: PlainEncoder | EnhancedEncoder
+        if prior is None:
+            self.encoder = PlainEncoder(backbone)
+        else:
+            width = prior_width(backbone, pixel_decoder)
+            heads = pixel_decoder.heads if backbone.pyramid else backbone.heads
+            self.encoder = EnhancedEncoder(backbone, prior, width=width, heads=heads, config=enhancer)
+        self.pixel_decoder = PixelDecoder(self.encoder.widths, pixel_decoder)
+        self.decoder = GroundDecoder(pixel_decoder.width, decoder)
+
+    def forward(self, image: Tensor, *, all_heads: bool = False) -> Heads:
+        """Pictures `[B, 3, H, W]`, normalised with the backbone's mean and std, H and W multiples of 32."""
+        features = self.encoder(image)
+        pixels = self.pixel_decoder(features.maps)
+        return self.decoder(pixels, features, all_heads=all_heads)
+
+
+def prior_width(backbone: StagedBackbone, pixel_decoder: PixelDecoderConfig) -> int:
+    """Width at which prior and backbone meet: a plain transformer's own, the pixel decoder's for a pyramid of several widths."""
+    return pixel_decoder.width if backbone.pyramid else backbone.widths[-1]

@@ -1,0 +1,92 @@
+"""The modules behind `edge.py` (METHOD 3 and 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import kornia
+import numpy as np
+import timm
+import torch
+from torch import Tensor, nn
+
+from focus_framework import ConfigError
+
+from focus_framework.pretrained import build_timm
+
+STRIDES = [4, 8, 16, 32]
+
+
+class CannyOverlay(nn.Module):
+    """Grey, Gaussian blur 5x5, Canny, gradient magnitude along its edges; laid over the picture, then normalised as the trunk expects.
+
+    `low` and `high` are Canny's thresholds on the gradient of a grey picture in 0..1, `strength` the share of the edges in the sum.
+    """
+
+    def __init__(self, *, mean: Sequence[float], std: Sequence[float], low: float = 0.1, high: float = 0.2, strength: float = 0.3) -> None:
+        super().__init__()
+        self.low, self.high, self.strength = low, high, strength
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    @torch.no_grad()
+    def forward(self, image: Tensor) -> Tensor:
+        picture = (image.float() * self.std + self.mean).clamp(0, 1)
+        grey = kornia.color.rgb_to_grayscale(picture)
+        _, edges = kornia.filters.canny(grey, self.low, self.high, kernel_size=(5, 5), sigma=(1.4, 1.4))
+        overlaid = (1 - self.strength) * picture + self.strength * edges
+        return (overlaid - self.mean) / self.std
+
+
+class ReleaseOverlay(nn.Module):
+    """What the release makes of the normalised picture: times 255, rounded, clipped, RGB to BGR, blurred 5x5 (sigma 1.4), Canny (100, 200) in
+    each channel; 0.7 blurred + 0.3 edges in 0..1, not normalised. On the host, picture by picture, as OpenCV demands."""
+
+    def __init__(self, *, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+
+    @torch.no_grad()
+    def forward(self, image: Tensor) -> Tensor:
+        pictures = (image.float() * 255 + 0.5).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        overlaid = torch.from_numpy(np.stack([release_edge_image(picture) for picture in pictures]))
+        return overlaid.permute(0, 3, 1, 2).to(image.device, torch.float32) / 255
+
+
+def release_edge_image(picture: np.ndarray) -> np.ndarray:
+    """One uint8 RGB picture `[H, W, 3]` to the release's uint8 BGR edge image of the same size."""
+    blurred = cv2.GaussianBlur(np.ascontiguousarray(picture[..., ::-1]), (5, 5), 1.4)
+    edges = np.stack([cv2.Canny(np.ascontiguousarray(blurred[..., channel]), 100, 200) for channel in range(3)], -1)
+    return cv2.addWeighted(blurred, 0.7, edges, 0.3, 0)
+
+
+class EdgePrior(nn.Module):
+    """Edge image through a ResNet; its four stages through 1x1 convolutions to `width` channels."""
+
+    def __init__(
+        self,
+        width: int,
+        overlay: type[CannyOverlay] | type[ReleaseOverlay],
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        trunk: str = "resnet50",
+        weights: str = "none",
+        **overlay_options: Any,
+    ) -> None:
+        super().__init__()
+        try:
+            self.overlay = overlay(mean=mean, std=std, **overlay_options)
+        except TypeError as error:
+            raise ConfigError(f"enhancer.options: {error}") from error
+        if not timm.is_model(trunk):
+            raise ConfigError(f"enhancer.options.trunk: timm has no network {trunk!r}; resnet50 and resnet18 are usual")
+        self.trunk = build_timm(trunk, weights, features_only=True, out_indices=(1, 2, 3, 4))
+        if self.trunk.feature_info.reduction() != STRIDES:
+            raise ConfigError(f"enhancer.options.trunk: {trunk} has no maps at strides {STRIDES}")
+        self.project = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in self.trunk.feature_info.channels())
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        features = self.trunk(self.overlay(image))
+        return [project(level) for project, level in zip(self.project, features, strict=True)]
