@@ -1,0 +1,18 @@
+"""The metrics of the field as batched tensor functions: one float64 value an image, on the device of the maps.
+
+Every function takes ``(probability, truth)``: a batch `[B, H, W]`, or two lists of maps of different sizes; probabilities in
+0..1 (or 8-bit levels), masks as bool (or 8-bit). `compute` gives many of them at once and shares what they have in common.
+"""
+
+from .enhanced_alignment import e_measure_adaptive, e_measure_curve, e_measure_max, e_measure_mean
+from .pooled import auc, ber, f1, iou, mae
+from .protocol import PROTOCOLS, Protocol, compute
+from .structure import s_measure
+from .thresholds import f_beta_adaptive, f_beta_curve, f_beta_max, f_beta_mean, precision_recall_curve
+from .weighted_f import weighted_f
+
+__all__ = [
+    "PROTOCOLS", "Protocol", "auc", "ber", "compute", "e_measure_adaptive", "e_measure_curve", "e_measure_max",
+    "e_measure_mean", "f1", "f_beta_adaptive", "f_beta_curve", "f_beta_max", "f_beta_mean", "iou", "mae",
+    "precision_recall_curve", "s_measure", "weighted_f",
+]  # fmt: skip

@@ -1,0 +1,86 @@
+"""The enhanced-alignment measure E: agreement of a binary map with the truth, pixel by pixel and as a whole.
+
+Source: Fan et al., "Enhanced-alignment Measure for Binary Foreground Map Evaluation", IJCAI 2018. Equal to ``Emeasure`` of
+PySODMetrics 1.6, its divisor ``pixels - 1`` included: a perfect map of N pixels scores N / (N - 1) at most, and an image of
+one pixel has no meaningful value. Maps are stretched and cut to 8 bits as for F-beta.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .maps import EPS, Maps, Pairs, per_image
+
+
+def alignment(counts: Tensor, pairs: Pairs) -> Tensor:
+    """E `[B, ...]` from the positives of each class `[B, 2, ...]`.
+
+    A binary map and a binary truth have four kinds of pixels, and all pixels of a kind have the same alignment value: the sum
+    over the image is four products.
+    """
+    false_positives, true_positives = counts.unbind(1)
+    foreground = pairs.foreground.view(-1, *[1] * (true_positives.ndim - 1))
+    positives = true_positives + false_positives
+    negatives = pairs.pixels - positives
+    false_negatives = foreground - true_positives
+    map_mean, truth_mean = positives / pairs.pixels, foreground / pairs.pixels
+
+    def share(pixels: Tensor, map_value: Tensor, truth_value: Tensor) -> Tensor:
+        aligned = 2 * (map_value * truth_value) / (map_value**2 + truth_value**2 + EPS)
+        return (aligned + 1) ** 2 / 4 * pixels
+
+    total = (
+        share(true_positives, 1 - map_mean, 1 - truth_mean)
+        + share(false_positives, 1 - map_mean, -truth_mean)
+        + share(false_negatives, -map_mean, 1 - truth_mean)
+        + share(negatives - false_negatives, -map_mean, -truth_mean)
+    )
+    total = torch.where(foreground == 0, negatives, torch.where(foreground == pairs.pixels, positives, total))
+    return total / (pairs.pixels - 1 + EPS)
+
+
+def curve_of_pairs(pairs: Pairs) -> Tensor:
+    return alignment(pairs.at_least, pairs)
+
+
+def mean_of_pairs(pairs: Pairs) -> Tensor:
+    return curve_of_pairs(pairs).mean(1)
+
+
+def max_of_pairs(pairs: Pairs) -> Tensor:
+    return curve_of_pairs(pairs).amax(1)
+
+
+def adaptive_of_pairs(pairs: Pairs) -> Tensor:
+    return alignment(pairs.adaptive, pairs)
+
+
+def e_measure_curve(probability: Maps, truth: Maps) -> Tensor:
+    """E at the thresholds 255, 254, ..., 0, `[B, 256]`."""
+    return per_image(curve_of_pairs, probability, truth)
+
+
+def e_measure_mean(probability: Maps, truth: Maps) -> Tensor:
+    """The mean of E over the 256 thresholds, `[B]`, higher is better. PySODMetrics: the mean of ``em["curve"]``.
+
+    Even a perfect binary mask stays below 1: at threshold 0 every pixel is positive.
+    """
+    return per_image(mean_of_pairs, probability, truth)
+
+
+def e_measure_max(probability: Maps, truth: Maps) -> Tensor:
+    """The largest E over the 256 thresholds, `[B]`, higher is better.
+
+    Of a whole data set the field prints the maximum of the mean curve, as the class `EMeasureMax` does. PySODMetrics: the
+    maximum of ``em["curve"]``.
+    """
+    return per_image(max_of_pairs, probability, truth)
+
+
+def e_measure_adaptive(probability: Maps, truth: Maps) -> Tensor:
+    """E where the normalised map is at least twice its own mean (at most 1), `[B]`, higher is better.
+
+    PySODMetrics: ``em["adp"]``.
+    """
+    return per_image(adaptive_of_pairs, probability, truth)
