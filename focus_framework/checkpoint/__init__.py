@@ -1,0 +1,7 @@
+"""Checkpoints: our own files, and the authors' released ones."""
+
+from .description import describe
+from .format import read_checkpoint, read_description, write_checkpoint
+from .loading import load_network, open_checkpoint
+
+__all__ = ["describe", "load_network", "open_checkpoint", "read_checkpoint", "read_description", "write_checkpoint"]

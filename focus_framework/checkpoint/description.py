@@ -1,0 +1,64 @@
+"""What a checkpoint says of itself: enough to build the network again, to prepare pictures for it and to name where all came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from ..config import RunConfig
+from ..interfaces import Backbone, Prompts, Task
+from ..registry import Entry, Kind, registry
+from .format import Description
+
+if TYPE_CHECKING:
+    from ..model.network import Network
+
+
+def describe(config: RunConfig, network: Network, task: Entry, prompts: Sequence[Prompts]) -> Description:
+    """The description of a run's network. `task` is the registry's entry of its task, `prompts` are those that the run uses.
+
+    The configuration in it builds the same network without any weights: options are those that the built backbone and prior report.
+    """
+    encoder = network.encoder
+    backbone: Any = encoder.backbone
+    chosen: Task = task.get()
+    return {
+        "framework_version": __version__,
+        "task": {
+            "name": chosen.name,
+            "title": chosen.title,
+            "metrics": list(chosen.metrics),
+            "primary_metric": chosen.primary_metric,
+        },
+        "config": _without_weights(config, encoder).model_dump(mode="json"),
+        "prompts": [{"foreground": p.foreground, "background": p.background, "source": p.source} for p in prompts],
+        "preprocessing": {**config.preprocessing.model_dump(), "mean": list(backbone.mean), "std": list(backbone.std)},
+        "plugins": [_origin(task), *_plugins(config)],
+        "licence": _licence(config),
+    }
+
+
+def _without_weights(config: RunConfig, encoder: Any) -> RunConfig:
+    """The configuration that builds the same layers from random weights."""
+    options = getattr(encoder.backbone, "options", config.backbone.options)
+    backbone = config.backbone.model_copy(update={"weights": "none", "options": dict(options)})
+    prior = {key: value for key, value in config.enhancer.options.items() if key != "weights"}
+    return config.model_copy(update={"backbone": backbone, "enhancer": config.enhancer.model_copy(update={"options": prior})})
+
+
+def _plugins(config: RunConfig) -> list[dict[str, str]]:
+    """Where backbone, enhancer and refiner come from."""
+    names: dict[Kind, str] = {"backbone": config.backbone.name, "enhancer": config.enhancer.name, "refiner": config.refiner.name}
+    return [_origin(registry().find(kind, name), name) for kind, name in names.items() if name != "none"]
+
+
+def _origin(entry: Entry, name: str = "") -> dict[str, str]:
+    return {"kind": entry.kind, "name": name or entry.name, "distribution": entry.distribution, "version": entry.version}
+
+
+def _licence(config: RunConfig) -> str:
+    """That of the weights the training started from; what the training data allow is for the user to know."""
+    backbone = registry().find("backbone", config.backbone.name).description
+    named = isinstance(backbone, Backbone) and config.backbone.weights != "none"
+    return backbone.licence if named and isinstance(backbone, Backbone) else ""

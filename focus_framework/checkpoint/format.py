@@ -1,0 +1,98 @@
+"""Our file of weights: one ``.safetensors`` whose header holds, as JSON, everything needed to use them. Reading it runs no code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..errors import WeightsError
+from ..files import replacing
+
+FORMAT = 1
+"""Raised when an older framework would misread a newer file."""
+KEY = "focus_framework"
+"""Where the description lies in the header's metadata."""
+
+Description = dict[str, Any]
+
+
+def write_checkpoint(path: str | Path, state: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
+    """Write tensors and their description, anything that JSON can hold, as `description.describe` makes it.
+
+    Tensors on the CPU are written from where they lie, without a copy, so that those of a mapped file need no memory of their own.
+    """
+    header = json.dumps({"format": FORMAT, **description}, ensure_ascii=False, allow_nan=False)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    with replacing(path) as beside:
+        save_file(tensors, beside, metadata={KEY: header})
+
+
+def read_checkpoint(path: str | Path, device: str = "cpu") -> tuple[Description, dict[str, Tensor]]:
+    """The description and the tensors. Raises `WeightsError` where the file is not a whole checkpoint of this framework."""
+    with _opened(path, device) as file:
+        description = _description(path, file.metadata())
+        return description, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dictionary)
+
+
+def read_description(path: str | Path) -> Description:
+    """The description alone; no tensor is read."""
+    with _opened(path, "cpu") as file:
+        return _description(path, file.metadata())
+
+
+def read_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor; none is read."""
+    with _opened(path, "cpu") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+
+def is_pickle(path: str | Path) -> bool:
+    """Whether the file begins like one that ``torch.save`` or pickle wrote."""
+    with Path(path).open("rb") as file:
+        start = file.read(4)
+    return start == b"PK\x03\x04" or start[:1] == b"\x80"
+
+
+@contextmanager
+def _opened(path: str | Path, device: str) -> Iterator[Any]:
+    path = Path(path)
+    if not path.is_file():
+        what = "is a folder, not a file" if path.is_dir() else "does not exist"
+        raise WeightsError(f"checkpoint {path} {what}; a run folder holds best.safetensors and checkpoint.safetensors")
+    if is_pickle(path):
+        raise WeightsError(
+            f"{path} is a pickle; only the authors' released ones are read: focus checkpoint import {path} --out X.safetensors"
+        )
+    try:
+        file = safe_open(path, "pt", device=device)
+    except SafetensorError as error:
+        raise WeightsError(
+            f"{path} is no whole .safetensors file, perhaps cut short on the way ({error}); fetch or copy it again"
+        ) from error
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+    with file:
+        yield file
+
+
+def _description(path: str | Path, metadata: Mapping[str, str] | None) -> Description:
+    if KEY not in (metadata or {}):
+        raise WeightsError(f"{path} holds weights of something else: it says nothing of the network that they belong to")
+    try:
+        description: Description = json.loads((metadata or {})[KEY])
+        version = int(description["format"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise WeightsError(f"the description in the header of {path} cannot be read: {error}") from error
+    if version > FORMAT:
+        raise WeightsError(
+            f"{path} is of format {version}, this version reads up to {FORMAT}; update focus-framework "
+            f"(the file was written by {description.get('framework_version', 'a newer one')})"
+        )
+    return description

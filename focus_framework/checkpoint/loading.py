@@ -1,0 +1,71 @@
+"""From a checkpoint to a network that is ready to predict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from torch import Tensor
+
+from ..build import build_network
+from ..config import RunConfig
+from ..errors import WeightsError
+from ..model.network import Network
+from .format import Description, read_checkpoint
+
+SHOWN = 8  # names of keys in an error; the rest is counted
+
+
+def load_network(path: str | Path) -> tuple[RunConfig, Network, Description]:
+    """The configuration, the network in eval mode on the CPU and the description of one of our checkpoints. Raises `WeightsError`."""
+    description, state = read_checkpoint(path)
+    config = config_of(description, path)
+    network = build_network(config, weights="none")
+    fit(network, state, path)
+    return config, network.eval(), description
+
+
+def config_of(description: Mapping[str, Any], path: str | Path) -> RunConfig:
+    """The configuration in a description."""
+    try:
+        return RunConfig.model_validate(description.get("config"))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise WeightsError(
+            f"the configuration in {path}, written by focus-framework {description.get('framework_version')}, does not fit this "
+            f"version: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        ) from error
+
+
+def fit(network: Network, state: Mapping[str, Tensor], source: str | Path) -> None:
+    """Put tensors into a network; all of them, into all places, or a `WeightsError` that lists what does not fit."""
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    compare({name: tuple(tensor.shape) for name, tensor in state.items()}, wanted, source)
+    network.load_state_dict(state, strict=True, assign=True)
+
+
+def compare(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]], source: str | Path) -> None:
+    """Raise `WeightsError` with the names of what is missing, left over or of another shape."""
+    misshapen = [
+        f"{name} {list(found[name])} instead of {list(shape)}" for name, shape in wanted.items() if found.get(name, shape) != shape
+    ]
+    problems = {
+        "missing": [name for name in wanted if name not in found],
+        "not part of the network": [name for name in found if name not in wanted],
+        "of another shape": misshapen,
+    }
+    told = [f"{len(names)} {what}: {_listed(names)}" for what, names in problems.items() if names]
+    if told:
+        raise WeightsError(f"the weights in {source} do not fit: {'; '.join(told)}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def open_checkpoint(reference: str | Path) -> tuple[RunConfig, Network, Description]:
+    """As `load_network`, of one of our files, a released ``.pth`` or ``hf://owner/name``."""
+    return load_network(reference)
