@@ -1,0 +1,54 @@
+"""``focus predict``: masks for pictures and folders of pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .common import Progress, json_option, note, print_json
+
+
+@click.command()
+@click.argument("inputs", metavar="IMAGE_OR_FOLDER...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--checkpoint", required=True, metavar="C", help="A .safetensors file, a released .pth, or hf://owner/name.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="predictions", show_default=True, help="Where to write.")
+@click.option(
+    "--save",
+    "forms",
+    multiple=True,
+    default=("mask",),
+    metavar="FORM,...",
+    help="mask (grey, the default), binary, cutout (RGBA), overlay, rle (one COCO JSON); several at once.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
+@json_option
+def predict(inputs: tuple[Path, ...], checkpoint: str, out: Path, forms: tuple[str, ...], device: str, as_json: bool) -> None:
+    """Write the masks of pictures, at the pictures' own size.
+
+    A folder stands for the pictures in it. A file is named after its picture, OUT/STEM.png; with several forms each has a folder of its
+    own, OUT/FORM/STEM.png; rle is one file, OUT/rle.json. A second picture of the same stem becomes STEM-2.
+    """
+    from ..predictions import find_sources, parse_forms, write_predictions
+
+    chosen, sources = parse_forms(forms), find_sources(inputs)  # before torch is imported: a wrong call is told at once
+    from ..predict import load
+
+    model = load(checkpoint, device=device)
+    with Progress(len(sources), "predicted") as progress:
+        report = write_predictions(
+            model, sources, out, forms=chosen, category=model.task, on_done=lambda source: progress.advance(source.path.name)
+        )
+    for path, error in report.failed.items():
+        note(f"failed: {path}: {error}" if str(path) not in error else f"failed: {error}")
+    note(f"wrote predictions of {len(report.written)} of {len(sources)} pictures to {out}")
+    if as_json:
+        print_json(
+            {
+                "written": list(dict.fromkeys(file for files in report.written.values() for file in files)),
+                "failed": [{"input": path, "error": error} for path, error in report.failed.items()],
+                "inputs": [{"input": path, "files": files} for path, files in report.written.items()],
+            }
+        )
+    if report.failed:
+        click.get_current_context().exit(1)
