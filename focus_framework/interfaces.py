@@ -221,6 +221,9 @@ class RefinerLoss(Protocol):
 class PromptJudge(Protocol):
     """What a built refiner may offer besides its loss, so that ``focus prompts try`` can compare prompts with it."""
 
-    def similarity(self, image: Tensor, visibility: Tensor, pairs: Sequence[Prompts]) -> Tensor:
-        """Normalised pictures `[B, 3, H, W]`, the parts of each to look at `[B, R, H, W]` in 0..1 (1 is seen) and P prompt pairs to
-        cosines `[P, B, R, 2]`, the last for the pair's foreground and background sentence."""
+    def region_features(self, image: Tensor, visibility: Tensor) -> Tensor:
+        """Normalised pictures `[B, 3, H, W]` and R parts of each to look at, `[B, R, h, w]` in 0..1 (1 is seen), to features
+        `[B, R, D]` of length one."""
+
+    def prompt_features(self, pairs: Sequence[Prompts]) -> Tensor:
+        """P prompt pairs to features `[P, 2, D]` of length one; the higher the product with a region's, the better it fits."""

@@ -5,20 +5,21 @@ from __future__ import annotations
 import csv
 import json
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .errors import ConfigError
-from .interfaces import Prompts, Task
+from .interfaces import PromptJudge, Prompts, Task, resolve
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-    from .config import PromptsConfig
-    from .interfaces import PromptJudge
+    from .config import PromptsConfig, RunConfig
+    from .data.pairs import Pair
 
 CONTEXT = 77
 """Tokens that CLIP's text encoder reads, marks of start and end included; what comes after is never seen."""
@@ -42,8 +43,8 @@ def choose(task: Task, config: PromptsConfig, sources: Mapping[str, str] | None 
         source = f"{home}, choice {config.choice}" if config.choice else home
         pairs = [replace(pair, source=source) for pair in task.pairs(config.choice)]
     for side in ("foreground", "background"):
-        if sentence := getattr(config, side):
-            given = origin(f"prompts.{side}", "configuration")
+        sentence, given = getattr(config, side), origin(f"prompts.{side}", "configuration")
+        if sentence or given in ("command line", "--set"):  # a run's own file writes an empty one where none was given
             pairs = [Prompts(**{**_sides(pair), side: sentence}, source=_joined(pair.source, given, side)) for pair in pairs]
     chosen = tuple({(pair.foreground, pair.background): pair for pair in pairs}.values())
     check_length([sentence for pair in with_templates(chosen, config.templates) for sentence in _sides(pair).values()])
@@ -147,23 +148,76 @@ class PairScore:
         return {**_sides(self.prompts), "source": self.prompts.source, **numbers}
 
 
-def score_pairs(judge: PromptJudge, examples: Iterable[tuple[Tensor, Tensor]], pairs: Sequence[Prompts]) -> list[PairScore]:
-    """Score prompt pairs on pictures whose true masks are known, the best pair first.
+def load_judge(config: RunConfig, pairs: Sequence[Prompts]) -> PromptJudge:
+    """The refiner of `config`, or `clip` where it has none, ready for pictures `[3, H, W]` in 0..1.
 
-    An example is a picture `[3, H, W]` as `judge` was built to take it, and its mask `[H, W]` bool. Raises `ConfigError` where
-    there is none.
+    Raises `ConfigError` where that refiner cannot compare prompts.
     """
     import torch
 
+    from .registry import registry
+
+    name = "clip" if config.refiner.name == "none" else config.refiner.name
+    build = resolve(registry().get("refiner", name).build)
+    refiner = build(pairs, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), **config.refiner.options)
+    if not isinstance(refiner, PromptJudge):
+        raise ConfigError(f"refiner {name} does not compare prompts (it has no region_features); choose one that does: --refiner clip")
+    cast("torch.nn.Module", refiner).to("cuda" if torch.cuda.is_available() else "cpu")
+    return refiner
+
+
+def read_examples(pairs: Iterable[Pair]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pictures `[3, H, W]` in 0..1 and their masks `[H, W]` bool, without those whose mask is empty or covers everything."""
+    import torch
+
+    from .images import read_image, read_mask
+
+    for pair in pairs:
+        picture = read_image(pair.image)
+        mask = read_mask(pair.mask, foreground=pair.foreground, size=picture.shape[:2])
+        if mask.any() and not mask.all():
+            yield torch.from_numpy(picture).permute(2, 0, 1) / 255, torch.from_numpy(mask)
+
+
+def candidates(task: Task, chosen: Sequence[Prompts], file: Path | None = None) -> tuple[Prompts, ...]:
+    """The pairs to compare: those chosen, the task's own, its named alternatives, and those of a file; each once."""
+    known = [replace(pair, source=f"task {task.name}") for pair in task.pairs()]
+    named = [replace(pair, source=f"choice {choice}") for choice in task.other_prompts for pair in task.pairs(choice)]
+    more = read_pairs(file) if file else ()
+    unique: dict[tuple[str, str], Prompts] = {}
+    for pair in (*chosen, *known, *named, *more):
+        unique.setdefault((pair.foreground, pair.background), pair)
+    return tuple(unique.values())
+
+
+def score_pairs(
+    judge: PromptJudge,
+    examples: Iterable[tuple[Tensor, Tensor]],
+    pairs: Sequence[Prompts],
+    *,
+    templates: Sequence[str] = ("{}",),
+) -> list[PairScore]:
+    """Score prompt pairs on pictures whose true masks are known, the best pair first.
+
+    An example is a picture `[3, H, W]` as `judge` was built to take it, and its mask `[H, W]` bool. Each pair is put into
+    each of `templates` and averaged, as in training. Raises `ConfigError` where there is no example.
+    """
+    import torch
+    from torch.nn.functional import normalize
+
+    sentences = judge.prompt_features(with_templates(pairs, templates))
+    sentences = normalize(sentences.unflatten(0, (len(pairs), len(templates))).mean(1), dim=-1)
     margins = []
     for picture, mask in examples:
-        regions = torch.stack((mask, ~mask)).float()
-        similarity = judge.similarity(picture[None], regions[None], pairs)[:, 0]
-        margins.append(torch.stack((similarity[:, 0, 0] - similarity[:, 0, 1], similarity[:, 1, 1] - similarity[:, 1, 0])))
+        regions = torch.stack((mask, ~mask)).float()[None].to(sentences.device)
+        features = judge.region_features(picture[None].to(sentences.device), regions)[0]
+        own, other = ((features * side).sum(-1) for side in (sentences, sentences.flip(1)))  # [pairs, 2 regions]
+        margins.append((own - other).double().cpu())
     if not margins:
-        raise ConfigError("there are no examples to score prompts on")
-    table = torch.stack(margins).double()  # [examples, 2 regions, pairs]
+        raise ConfigError("there are no examples to score prompts on: every mask is empty or covers its whole picture")
+    table = torch.stack(margins)  # [examples, pairs, 2 regions]
     right = (table > 0).double().mean(0)
-    mean, spread = table[:, 0].mean(0), table[:, 0].std(0, correction=0)
-    scores = [PairScore(pair, len(table), *(float(x[i]) for x in (right[0], right[1], mean, spread))) for i, pair in enumerate(pairs)]
+    mean, spread = table[..., 0].mean(0), table[..., 0].std(0, correction=0)
+    numbers = torch.stack((right[:, 0], right[:, 1], mean, spread), 1).tolist()
+    scores = [PairScore(pair, len(table), *row) for pair, row in zip(pairs, numbers, strict=True)]
     return sorted(scores, key=lambda score: score.rank, reverse=True)

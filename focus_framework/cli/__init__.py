@@ -16,6 +16,7 @@ from ..errors import FocusError, did_you_mean
 
 COMMANDS = {
     "plugins": ("plugins:plugins", "List what is installed, from where, and what is broken."),
+    "prompts": ("prompts:prompts", "Show the prompts of a task, and try prompts on examples."),
 }
 """Name of a command: where it lies in this package, and its one-line help (a test keeps it equal to the command's own)."""
 

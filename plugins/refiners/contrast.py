@@ -55,11 +55,13 @@ class ClipRefiner(nn.Module):
         return contrastive_loss(features, self.text, self.temperature)
 
     @torch.no_grad()
-    def similarity(self, image: Tensor, visibility: Tensor, pairs: Sequence[Prompts]) -> Tensor:
+    def region_features(self, image: Tensor, visibility: Tensor) -> Tensor:
         """See `focus_framework.interfaces.PromptJudge`."""
-        features = F.normalize(self.features(image, visibility), dim=-1)
-        texts = torch.stack([encode_prompts(self.encoder, [pair]) for pair in pairs])
-        return torch.einsum("brd,psd->pbrs", features, texts)
+        return F.normalize(self.features(image, visibility), dim=-1)
+
+    def prompt_features(self, pairs: Sequence[Prompts]) -> Tensor:
+        """See `focus_framework.interfaces.PromptJudge`."""
+        return torch.stack([encode_prompts(self.encoder, [pair]) for pair in pairs])
 
 
 def contrastive_loss(image: Tensor, text: Tensor, temperature: float) -> Tensor:
