@@ -1,0 +1,59 @@
+# make demo   trains the shadow task on practice images and shows what it predicts on pictures it has never seen
+# make test   checks style and types and runs the tests
+# Both first make the environment .venv, and make it again only when what it depends on has changed.
+
+VENV := .venv
+RUN := $(VENV)/bin
+STAMP := $(VENV)/.complete
+DEMO := demo
+
+# The newest Python that works. A name on the path may be a launcher for a version that is not installed, hence the trial.
+ifeq ($(origin PYTHON),undefined)
+PYTHON := $(shell for name in python3.13 python3.12 python3.11 python3 python; do \
+	$$name -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$name && break; done)
+endif
+
+# Options for every `pip install`, e.g. an index with the CPU build of torch, which is smaller by gigabytes.
+PIP_FLAGS ?=
+# The CUDA kernels take minutes to build: only where there is a driver (and nvcc).
+export FOCUS_BUILD_CUDA ?= $(if $(shell command -v nvidia-smi),auto,0)
+
+TEST_WORKERS ?= 2
+
+.PHONY: demo test lint environment clean
+.DELETE_ON_ERROR:
+
+environment: $(STAMP)
+
+$(STAMP): pyproject.toml $(wildcard csrc/pyproject.toml csrc/setup.py csrc/src/* csrc/src/*/* csrc/focus_ops/*.py)
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer with venv and ensurepip is needed and was not found; \
+	install it (Debian: apt install python3 python3-venv) or say make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is \
+	$$($(PYTHON) --version 2>&1); Python 3.11 or newer is needed" >&2; exit 1; }
+	@echo "making the environment $(VENV) with $$($(PYTHON) --version); the first time this downloads torch"
+	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) --editable '.[test]' 'setuptools>=77'
+	@if [ -f csrc/pyproject.toml ]; then \
+		echo "building the native deformable attention"; \
+		$(RUN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) --no-build-isolation --no-deps ./csrc || \
+		echo "warning: the native deformable attention was not built (is a C++ compiler installed?); plain PyTorch does its work, slower" >&2; \
+	fi
+	@touch $@
+
+demo: environment
+	rm -rf $(DEMO)
+	$(RUN)/focus train --task-plugin shadow --out $(DEMO)/run
+	$(RUN)/focus data generate shadow --split test --count 32 --out $(DEMO)/test
+	$(RUN)/focus predict $(DEMO)/test/images --checkpoint $(DEMO)/run/best.safetensors --out $(DEMO)/masks
+	$(RUN)/focus evaluate --predictions $(DEMO)/masks --masks $(DEMO)/test/masks --task-plugin shadow
+
+test: lint
+	OMP_NUM_THREADS=1 $(RUN)/pytest -n $(TEST_WORKERS) -q
+
+lint: environment
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+
+clean:
+	rm -rf $(VENV) $(DEMO) build .pytest_cache .mypy_cache .ruff_cache
