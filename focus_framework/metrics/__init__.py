@@ -9,7 +9,7 @@ from .pooled import auc, ber, f1, iou, mae
 from .protocol import PROTOCOLS, Protocol, compute
 from .structure import s_measure
 from .thresholds import f_beta_adaptive, f_beta_curve, f_beta_max, f_beta_mean, precision_recall_curve
-from .weighted_f import weighted_f
+from .weighted import weighted_f
 
 __all__ = [
     "PROTOCOLS", "Protocol", "auc", "ber", "compute", "e_measure_adaptive", "e_measure_curve", "e_measure_max",

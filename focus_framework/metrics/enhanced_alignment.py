@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .maps import EPS, Maps, Pairs, per_image
+from .maps import Maps, per_image
+from .pairs import EPS, Pairs
 
 
 def alignment(counts: Tensor, pairs: Pairs) -> Tensor:

@@ -10,15 +10,16 @@ from torch import Tensor
 
 from ..errors import ConfigError, did_you_mean
 from ..interfaces import METRICS
-from . import enhanced_alignment, pooled, structure, thresholds, weighted_f
-from .maps import Maps, Pairs, each_batch
+from . import enhanced_alignment, pooled, structure, thresholds, weighted
+from .maps import Maps, each_batch
+from .pairs import Pairs
 
 OF_PAIRS: Mapping[str, Callable[[Pairs], Tensor]] = {
     "s_measure": structure.of_pairs,
     "e_measure_mean": enhanced_alignment.mean_of_pairs,
     "e_measure_max": enhanced_alignment.max_of_pairs,
     "e_measure_adaptive": enhanced_alignment.adaptive_of_pairs,
-    "weighted_f": weighted_f.of_pairs,
+    "weighted_f": weighted.of_pairs,
     "f_beta_mean": thresholds.mean_of_pairs,
     "f_beta_max": thresholds.max_of_pairs,
     "f_beta_adaptive": thresholds.adaptive_of_pairs,
@@ -100,9 +101,7 @@ def compute(
     check_names(names)
     rules = protocol_named(protocol)
     collected: list[dict[str, Tensor]] = []
-    for pairs in each_batch(probability, truth):
-        if rules.binarise:
-            pairs = Pairs(pairs.values > 0.5, pairs.truth)
+    for pairs in each_batch(probability, truth, binarise=rules.binarise):
         values = {name: OF_PAIRS[name](pairs) for name in names}
         if "ber" in values:
             values["ber"] = values["ber"] * rules.ber_factor

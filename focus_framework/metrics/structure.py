@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .maps import EPS, Maps, Pairs, per_image
+from .maps import Maps, per_image
+from .pairs import EPS, Pairs
 
 NEARLY_CONSTANT = 1e-12
 """A variance below that of one 8-bit step in a single pixel of any image that fits into memory."""
@@ -27,44 +28,10 @@ def s_measure(probability: Maps, truth: Maps) -> Tensor:
 
 
 def of_pairs(pairs: Pairs) -> Tensor:
-    counts, sums, squares = _quadrant_moments(pairs)
+    counts, sums, squares = pairs.moments
     score = 0.5 * _objects(counts, sums, squares) + 0.5 * _regions(pairs, counts, sums, squares)
     score = torch.where(pairs.foreground == 0, 1 - pairs.mean, score.clamp(min=0))
     return torch.where(pairs.background == 0, pairs.mean, score)
-
-
-def _centre(pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """Row and column `[B]` where the second half of each image begins: one after the foreground's rounded centre."""
-    device = pairs.truth.device
-    rows, columns = (torch.arange(n, device=device, dtype=torch.float64) for n in (pairs.height, pairs.width))
-    foreground = pairs.foreground.clamp(min=1)
-    row = (pairs.truth.sum(2) * rows).sum(1) / foreground
-    column = (pairs.truth.sum(1) * columns).sum(1) / foreground
-    return row.round() + 1, column.round() + 1
-
-
-def _quadrant_moments(pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
-    """Pixels, sum and sum of squares of the map `[B, 2, 4]` in the background and the foreground of the four quadrants.
-
-    The quadrants differ from image to image; sums over them are products with indicator matrices of rows and columns.
-    """
-    row, column = _centre(pairs)
-    device = pairs.truth.device
-    below = torch.arange(pairs.height, device=device) >= row.view(-1, 1)
-    right = torch.arange(pairs.width, device=device) >= column.view(-1, 1)
-    rows = torch.stack((~below, below), dim=1).double()
-    columns = torch.stack((~right, right), dim=2).double()
-
-    def quadrants(image: Tensor) -> Tensor:
-        return (rows @ (image @ columns)).flatten(1)
-
-    truth = pairs.truth.double()
-    square = pairs.normalised.square()
-    areas = (rows.sum(2).unsqueeze(2) * columns.sum(1).unsqueeze(1)).flatten(1)
-    everywhere = (areas, quadrants(pairs.normalised), quadrants(square))
-    inside = (quadrants(truth), quadrants(pairs.normalised * truth), quadrants(square.mul_(truth)))
-    counts, sums, squares = (torch.stack((a - f, f), dim=1) for a, f in zip(everywhere, inside, strict=True))
-    return counts, sums, squares
 
 
 def _objects(counts: Tensor, sums: Tensor, squares: Tensor) -> Tensor:
@@ -101,7 +68,7 @@ def _has_no_variance(pairs: Pairs, image: int, quadrant: int) -> bool:
     The mean that numpy computes of equal numbers may differ from them in the last place; then their variance is not quite 0 and the
     reference scores 0 in place of 1. The only way to agree is to sum in its order.
     """
-    row, column = (int(x[image]) for x in _centre(pairs))
+    row, column = (int(x[image]) for x in pairs.centre)
     rows, columns = (slice(None, row), slice(row, None)), (slice(None, column), slice(column, None))
     block = pairs.normalised[image].cpu().numpy()[rows[quadrant // 2], columns[quadrant % 2]]
     return bool(np.square(block - block.mean()).sum() == 0)

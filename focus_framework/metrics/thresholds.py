@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .maps import Maps, Pairs, per_image
+from .maps import Maps, per_image
+from .pairs import Pairs
 
 BETA_SQUARED = 0.3
 

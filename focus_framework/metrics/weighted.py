@@ -14,10 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .maps import EPS, Maps, Pairs, per_image
+from .maps import Maps, per_image
+from .pairs import EPS, Pairs
 
 RADIUS = 3
 """Half of the 7x7 window in which errors inside the foreground are smoothed."""
+CORNER = RADIUS * math.sqrt(2)
+"""From the middle of that window to its corner."""
 SIGMA = 5.0
 HALF_DISTANCE = 5.0
 """Pixels from the foreground at which the extra weight of a false positive has grown to a half."""
@@ -31,11 +34,14 @@ def weighted_f(probability: Maps, truth: Maps) -> Tensor:
 
 
 def of_pairs(pairs: Pairs) -> Tensor:
-    truth = pairs.truth
-    error = (pairs.normalised - truth.double()).abs_()
-    smooth = _smooth(_with_error_of_nearest_foreground(error, truth))
-    inside = torch.where(truth, torch.minimum(error, smooth), 0).sum((1, 2))
-    outside = error.masked_fill_(truth, 0).mul_(_weight_by_distance(truth)).sum((1, 2))
+    truth = pairs.truth.double()
+    distance = _distance(pairs.truth)
+    error = (pairs.normalised - truth).abs_()
+    smooth = _smooth(_with_error_of_nearest_foreground(error, pairs.truth, distance))
+    inside = torch.minimum(error, smooth).mul_(truth).sum((1, 2))
+    # The weight of a false positive is 1 beside the foreground and nearly 2 far from it.
+    weight = 2 - torch.exp2(distance / -HALF_DISTANCE)
+    outside = error.masked_fill_(pairs.truth, 0).mul_(weight).sum((1, 2))
     true_positives = pairs.foreground - inside
     recall = 1 - inside / pairs.foreground
     precision = true_positives / (true_positives + outside + EPS)
@@ -43,24 +49,23 @@ def of_pairs(pairs: Pairs) -> Tensor:
     return score.masked_fill(pairs.foreground == 0, 0)
 
 
-def _weight_by_distance(truth: Tensor) -> Tensor:
-    """The weight of a false positive `[B, H, W]`: 1 beside the foreground, nearly 2 far from it.
+def _distance(truth: Tensor) -> Tensor:
+    """Pixels from each pixel to the nearest foreground `[B, H, W]`, float32.
 
-    The exact distance transform is OpenCV's, on the CPU: it depends on the truth alone.
+    The exact transform is OpenCV's, on the CPU; it depends on the truth alone.
     """
     background = (~truth).to("cpu", torch.uint8).numpy()
     distance = np.stack([cv2.distanceTransform(image, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for image in background])
-    return 2 - torch.exp2(torch.from_numpy(distance).to(truth.device) / -HALF_DISTANCE)
+    return torch.from_numpy(distance).to(truth.device)
 
 
-def _with_error_of_nearest_foreground(error: Tensor, truth: Tensor) -> Tensor:
+def _with_error_of_nearest_foreground(error: Tensor, truth: Tensor, distance: Tensor) -> Tensor:
     """The errors, padded by `RADIUS`, where background takes over the error of the nearest foreground pixel.
 
     Only background within the smoothing window of some foreground is read later, and only that is looked up. Of several
     nearest pixels scipy's transform takes the leftmost, then the topmost one; the order of `_neighbours` does so.
     """
-    window = 2 * RADIUS + 1
-    near = (F.max_pool2d(truth.float(), window, stride=1, padding=RADIUS) > 0) & ~truth
+    near = (distance > 0) & (distance < CORNER + 0.01)
     margin = 2 * RADIUS  # so that all neighbours of a pixel at the border have a place
     padded, error, near = (F.pad(x, (margin,) * 4) for x in (truth, error, near))
     places = near.flatten().nonzero().squeeze(1)
