@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import cv2
 import numpy as np
 
 from ..errors import PluginError
 from ..interfaces import Task, resolve
-from .textures import Array
+from .silhouettes import any_silhouette, draw, place
+from .textures import Array, any_texture, lean
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,6 +27,8 @@ Split: TypeAlias = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 SHARES = (0.03, 0.6)
 """The smallest and the largest part of a practice picture that its mask covers."""
+HALF_PLANE = np.array([(-2.0, 0.0), (2.0, 0.0), (2.0, 2.0), (-2.0, 2.0)])
+"""A polygon that covers whatever lies on one side of its centre."""
 
 
 def practice_pair(task: Task, *, seed: int, split: Split, index: int, size: int) -> PracticePair:
@@ -44,16 +47,16 @@ def practice_pair(task: Task, *, seed: int, split: Split, index: int, size: int)
     return image, mask
 
 
-def of_fair_share(make: Callable[[], Array], *, attempts: int = 50) -> Array:
-    """The first of the coverages `[H, W]` that `make` draws whose part above one half lies within `SHARES`.
+def of_fair_share(make: Callable[[], Array], *, shares: tuple[float, float] = SHARES, attempts: int = 50) -> Array:
+    """The first of the coverages `[H, W]` that `make` draws whose part above one half lies within `shares`.
 
     Raises `ValueError` after so many in vain: `make` is at fault then.
     """
     for _ in range(attempts):
         coverage = make()
-        if SHARES[0] <= (coverage > 0.5).mean() <= SHARES[1]:
+        if shares[0] <= (coverage > 0.5).mean() <= shares[1]:
             return coverage
-    raise ValueError(f"none of {attempts} coverages takes between {SHARES[0]:.0%} and {SHARES[1]:.0%} of the picture")
+    raise ValueError(f"none of {attempts} coverages takes between {shares[0]:.0%} and {shares[1]:.0%} of the picture")
 
 
 def mix(below: Array, above: Array, coverage: Array) -> Array:
@@ -77,6 +80,23 @@ def light_gradient(random: np.random.Generator, size: int, *, darkest: float = 0
     else:
         fall = np.hypot(x - random.uniform(0, 1), y - random.uniform(0, 1))
     return 1 - (1 - low) * np.clip(fall, 0, 1)
+
+
+def scene(random: np.random.Generator, size: int, *, things: int, coarseness: float = 1.0, **colours: Any) -> Array:
+    """Linear light `[size, size, 3]` of a ground, often of two materials, with so many things on it, under uneven light.
+
+    `coarseness` and `colours` go to `textures.any_texture`, for all surfaces alike.
+    """
+    plane = lean(random, size, tilt=random.choice([0.0, 0.5]))
+    picture = any_texture(random, coarseness=coarseness, **colours)(*plane)
+    if random.random() < 0.5:
+        border = draw(place([HALF_PLANE], centre=random.uniform(0.25, 0.75, 2), scale=1, angle=random.uniform(0, 2 * math.pi)), size)
+        picture = mix(picture, any_texture(random, coarseness=coarseness, **colours)(*plane), border)
+    for _ in range(things):
+        surface = any_texture(random, coarseness=0.6 * coarseness, **colours)(*plane)
+        outline = place(any_silhouette(random), centre=random.random(2), scale=random.uniform(0.15, 0.4), angle=random.normal(0, 0.4))
+        picture = mix(picture, surface, draw(outline, size))
+    return picture * light_gradient(random, size)[..., None]
 
 
 def photograph(random: np.random.Generator, light: Array, *, noise: float = 0.01, quality: int | None = None) -> NDArray[np.uint8]:

@@ -20,9 +20,7 @@ def ellipse(centre: Sequence[float], radii: Sequence[float], angle: float = 0.0)
     """A turned ellipse of 32 points."""
     turn = np.linspace(0, 2 * np.pi, 32, endpoint=False)
     x, y = radii[0] * np.cos(turn), radii[1] * np.sin(turn)
-    return np.stack(
-        [centre[0] + x * np.cos(angle) - y * np.sin(angle), centre[1] + x * np.sin(angle) + y * np.cos(angle)], axis=1
-    )
+    return np.stack([centre[0] + x * np.cos(angle) - y * np.sin(angle), centre[1] + x * np.sin(angle) + y * np.cos(angle)], axis=1)
 
 
 def limb(points: ArrayLike, widths: ArrayLike) -> Polygon:
@@ -61,9 +59,7 @@ def animal(random: np.random.Generator) -> Silhouette:
         ellipse((0, body_y), (length, girth), random.normal(0, 0.08)),
         ellipse(head, (size * 1.3, size), random.normal(0.2, 0.3)),
     ]
-    parts.append(
-        limb([(length * 0.6, body_y - girth * 0.3), (length * 0.95, (body_y + head[1]) / 2), head], [girth, girth * 0.7, size])
-    )
+    parts.append(limb([(length * 0.6, body_y - girth * 0.3), (length * 0.95, (body_y + head[1]) / 2), head], [girth, girth * 0.7, size]))
     for place in (-0.85, -0.6, 0.55, 0.8):
         knee, foot = place * length + random.normal(0, 0.03), place * length + random.normal(0, 0.05)
         parts.append(limb([(place * length, body_y), (knee, (body_y + 0.5) / 2), (foot, 0.5)], [leg * 1.6, leg, leg * 0.8]))
@@ -127,11 +123,14 @@ def vessel(random: np.random.Generator) -> Silhouette:
 
 
 SILHOUETTES: tuple[Callable[[np.random.Generator], Silhouette], ...] = (blob, polygon, animal, person, plant, tree, vessel)
+BULKY = (blob, polygon, animal, tree, vessel)
+"""Those that are nowhere so thin that a mask of a quarter of the picture's size loses most of them."""
 
 
-def any_silhouette(random: np.random.Generator) -> Silhouette:
-    """One of all kinds."""
-    return SILHOUETTES[random.integers(len(SILHOUETTES))](random)
+def any_silhouette(random: np.random.Generator, *, bulky: bool = False) -> Silhouette:
+    """One of all kinds, or of the bulky ones."""
+    kinds = BULKY if bulky else SILHOUETTES
+    return kinds[random.integers(len(kinds))](random)
 
 
 def place(silhouette: Silhouette, *, centre: Sequence[float], scale: float, angle: float = 0.0, flip: bool = False) -> Silhouette:

@@ -150,9 +150,7 @@ def grass(random: np.random.Generator, *, frequency: float = 14.0) -> Pattern:
     """Blades: fibres in three directions, the brightest on top."""
     blades = [fractal(random, frequency=frequency, octaves=2) for _ in range(3)]
     slopes = random.uniform(-0.8, 0.8, 3)
-    return lambda x, y: np.max(
-        [blade(x + y * np.float32(slope), y / 6) for blade, slope in zip(blades, slopes, strict=True)], axis=0
-    )
+    return lambda x, y: np.max([blade(x + y * np.float32(slope), y / 6) for blade, slope in zip(blades, slopes, strict=True)], axis=0)
 
 
 def any_pattern(random: np.random.Generator, *, coarseness: float = 1.0) -> Pattern:
@@ -195,7 +193,7 @@ def texture(pattern: Pattern, colours: Array) -> Texture:
     """A pattern whose values run through `colours` `[n, 3]`."""
     ramp = np.linspace(0, 255, len(colours))
     table = np.stack([np.interp(np.arange(256), ramp, channel) for channel in colours.T], axis=1).astype(np.float32)
-    return lambda x, y: table[(pattern(x, y) * 255).astype(np.uint8)]
+    return lambda x, y: np.take(table, (pattern(x, y) * 255).astype(np.intp), axis=0)
 
 
 def any_texture(random: np.random.Generator, *, coarseness: float = 1.0, **colours: Any) -> Texture:

@@ -36,11 +36,32 @@ def focus_tasks() -> Iterator[Task]:
 
 
 def practice(random: np.random.Generator, size: int) -> PracticePair:
-    """A picture [size, size, 3] and its mask [size, size]."""
+    """A picture [size, size, 3] and its mask [size, size].
+
+    The cue: the thing wears the texture of its surroundings, but its pattern runs another way or is finer or coarser, and it
+    breaks off at the outline, where a faint edge of shade shows that something has a body.
+    """
     import numpy as np
 
-    yy, xx = np.mgrid[0:size, 0:size] / size
-    centre = random.uniform(0.3, 0.7, 2)
-    mask = np.hypot(yy - centre[0], xx - centre[1]) < random.uniform(0.15, 0.3)
-    picture = random.integers(0, 256, (size, size, 3)) * np.where(mask, 1.0, 0.5)[..., None]
-    return picture.astype(np.uint8), mask
+    from focus_framework.data.practice import blur, light_gradient, mix, of_fair_share, photograph
+    from focus_framework.data.silhouettes import any_silhouette, draw, place
+    from focus_framework.data.textures import any_texture, coordinates
+
+    skin = any_texture(random, hue=random.uniform(0, 0.5), saturation=random.uniform(0, 0.5), contrast=random.uniform(0.4, 0.8))
+    angle, shift = random.uniform(0, 2 * np.pi), random.uniform(0, 32, 2)
+    turn = random.choice([-1, 1]) * random.uniform(0.5, np.pi / 2)
+    scale = random.choice([0.6, 0.75, 1.0, 1.35, 1.6])
+    ground = skin(*coordinates(size, angle=angle, shift=shift))
+    body = skin(*coordinates(size, angle=angle + turn, scale=scale, shift=random.uniform(0, 32, 2)))
+    body *= ground.mean(axis=(0, 1)) / np.maximum(body.mean(axis=(0, 1)), 1e-3)  # no tone gives it away
+
+    def thing() -> np.ndarray:
+        centre, lean = random.uniform(0.25, 0.75, 2), random.normal(0, 0.4)
+        return draw(place(any_silhouette(random), centre=centre, scale=random.uniform(0.4, 0.9), angle=lean), size)
+
+    coverage = of_fair_share(thing)
+    relief = blur(coverage, size * 0.02)
+    lit = random.uniform(0.3, 0.7) * (relief - np.roll(relief, (size // 50 + 1, size // 70 + 1), axis=(0, 1)))  # from above left
+    edge = random.uniform(0.2, 0.5) * np.abs(coverage - blur(coverage, size * 0.01))
+    picture = mix(ground, body, coverage) * (1 + lit - edge)[..., None] * light_gradient(random, size)[..., None]
+    return photograph(random, picture, noise=random.uniform(0.002, 0.015)), coverage > 0.5

@@ -37,11 +37,60 @@ def focus_tasks() -> Iterator[Task]:
 
 
 def practice(random: np.random.Generator, size: int) -> PracticePair:
-    """A picture [size, size, 3] and its mask [size, size]."""
+    """A picture [size, size, 3] and its mask [size, size]: white is what the lens is focused on.
+
+    The cue: how wide edges are, not how much pattern a surface has. Either something stands before a blurred ground, or blurred
+    things hide part of a sharp one, or the ground recedes through the focus.
+    """
     import numpy as np
 
-    yy, xx = np.mgrid[0:size, 0:size] / size
-    centre = random.uniform(0.3, 0.7, 2)
-    mask = np.hypot(yy - centre[0], xx - centre[1]) < random.uniform(0.15, 0.3)
-    picture = random.integers(0, 256, (size, size, 3)) * np.where(mask, 1.0, 0.5)[..., None]
-    return picture.astype(np.uint8), mask
+    from focus_framework.data.practice import blur, mix, of_fair_share, photograph, scene
+    from focus_framework.data.silhouettes import any_silhouette, draw, place
+
+    def thing() -> np.ndarray:
+        centre, scale = random.uniform(0.2, 0.8, 2), random.uniform(0.6, 1.3)
+        return draw(place(any_silhouette(random, bulky=True), centre=centre, scale=scale), size)
+
+    ground = scene(random, size, things=int(random.integers(1, 4)), coarseness=random.uniform(0.5, 1.0))
+    widest = size * random.uniform(0.015, 0.035)
+    kind = random.choice(["before", "behind", "through"], p=[0.5, 0.2, 0.3])
+    if kind == "through":
+        picture, mask = receding(random, ground, widest)
+    else:
+        surface = scene(random, size, things=1, coarseness=random.uniform(0.5, 1.0))
+        if kind == "before":
+            coverage = of_fair_share(thing)
+            picture, mask = mix(blur(ground, widest), surface, coverage), coverage > 0.5
+        else:
+            visible = of_fair_share(lambda: 1 - np.max([thing() for _ in range(3)], axis=0))
+            hidden = blur(1 - visible, widest)
+            picture, mask = mix(ground, blur(surface, widest), hidden), hidden < 0.2
+    return photograph(random, picture, noise=random.uniform(0.002, 0.01)), mask
+
+
+def receding(random: np.random.Generator, ground: np.ndarray, widest: float) -> PracticePair:
+    """Linear light [size, size, 3] of a ground that passes through the focus, blurred by up to `widest` pixels, and the part in
+    focus [size, size]."""
+    import numpy as np
+
+    from focus_framework.data.practice import blur, of_fair_share
+
+    size = len(ground)
+    y, x = (np.mgrid[0:size, 0:size].astype(np.float32) + 0.5) / size - 0.5
+    angle = random.normal(0, 0.5)
+    depth = np.float32(np.cos(angle)) * y + np.float32(np.sin(angle)) * x
+    tolerance = 0.12  # of the widest blur; below it the eye calls an edge sharp
+    out_of_focus = np.zeros_like(depth)
+
+    def in_focus() -> np.ndarray:
+        focus, reach = random.uniform(-0.5, 0.5), random.uniform(0.1, 0.3)
+        out_of_focus[:] = np.clip((np.abs(depth - focus) - reach) / 0.15 + tolerance, 0, 1)
+        return (out_of_focus < tolerance).astype(np.float32)
+
+    mask = of_fair_share(in_focus) > 0.5
+    levels = np.array([0, tolerance, 0.3, 0.6, 1], np.float32)
+    picture = np.zeros_like(ground)
+    for level, before, after in zip(levels, [-1, *levels[:-1]], [*levels[1:], 2], strict=True):
+        weight = np.minimum((out_of_focus - before) / (level - before), (after - out_of_focus) / (after - level))
+        picture += blur(ground, widest * level) * np.clip(weight, 0, 1)[..., None]
+    return picture, mask

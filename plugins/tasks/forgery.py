@@ -30,12 +30,47 @@ def focus_tasks() -> Iterator[Task]:
     )
 
 
+HISTORIES = ("clean", "grainy", "compressed", "enlarged")
+"""What a picture went through before it was cut up."""
+
+
 def practice(random: np.random.Generator, size: int) -> PracticePair:
-    """A picture [size, size, 3] and its mask [size, size]."""
+    """A picture [size, size, 3] and its mask [size, size].
+
+    The cue: what the region went through before it was pasted in, told by its grain, the blocks of its compression or the
+    smoothness of enlargement. Host and donor may be the same place, and honest things lie about in both.
+    """
     import numpy as np
 
-    yy, xx = np.mgrid[0:size, 0:size] / size
-    centre = random.uniform(0.3, 0.7, 2)
-    mask = np.hypot(yy - centre[0], xx - centre[1]) < random.uniform(0.15, 0.3)
-    picture = random.integers(0, 256, (size, size, 3)) * np.where(mask, 1.0, 0.5)[..., None]
-    return picture.astype(np.uint8), mask
+    from focus_framework.data.practice import blur, jpeg, mix, of_fair_share, scene
+    from focus_framework.data.silhouettes import any_silhouette, draw, place
+
+    def region() -> np.ndarray:
+        centre, scale = random.uniform(0.2, 0.8, 2), random.uniform(0.4, 0.9)
+        return draw(place(any_silhouette(random, bulky=True), centre=centre, scale=scale, angle=random.normal(0, 0.3)), size)
+
+    host = scene(random, size, things=int(random.integers(2, 5)))
+    donor = np.roll(host, random.integers(0, size, 2), axis=(0, 1)) if random.random() < 0.5 else scene(random, size, things=2)
+    first, second = random.choice(HISTORIES, 2, replace=False)
+    coverage = of_fair_share(region)
+    seam = blur(coverage, random.uniform(0, 0.8))
+    picture = mix(*(processed(random, light, history).astype(np.float32) for light, history in ((host, first), (donor, second))), seam)
+    image = np.round(picture).astype(np.uint8)
+    return image if random.random() < 0.5 else jpeg(image, int(random.integers(92, 99))), coverage > 0.5
+
+
+def processed(random: np.random.Generator, light: np.ndarray, history: str) -> np.ndarray:
+    """RGB uint8 [size, size, 3] of linear light, photographed and kept as one of `HISTORIES` says."""
+    import cv2
+
+    from focus_framework.data.practice import photograph
+
+    if history == "clean":
+        return photograph(random, light, noise=random.uniform(0.002, 0.008))
+    if history == "grainy":
+        return photograph(random, light, noise=random.uniform(0.03, 0.07))
+    if history == "compressed":
+        return photograph(random, light, noise=random.uniform(0.005, 0.02), quality=int(random.integers(12, 35)))
+    size, part = len(light), random.uniform(0.35, 0.6)
+    small = photograph(random, light[: int(part * size), : int(part * size)], noise=random.uniform(0.02, 0.05))
+    return cv2.resize(small, (size, size), interpolation=cv2.INTER_CUBIC)

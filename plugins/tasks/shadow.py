@@ -51,16 +51,18 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
 
     plane = lean(random, size, tilt=random.choice([0.0, 0.4, 0.8]))
 
-    def surface(value: float) -> np.ndarray:
-        return any_texture(random, saturation=random.uniform(0, 0.5), value=value)(*plane)
+    def surface(value: float, hues: tuple[float, float] = (0.0, 0.45)) -> np.ndarray:
+        chance = {"hue": random.uniform(*hues), "saturation": random.uniform(0, 0.5), "contrast": random.uniform(0.1, 0.6)}
+        return any_texture(random, value=value, **chance)(*plane)
 
-    def dark_or_bright() -> float:
-        return random.uniform(0.02, 0.15) if random.random() < 0.7 else random.uniform(0.5, 0.9)
+    def painted(ground: np.ndarray, paint: np.ndarray) -> np.ndarray:
+        patch = place(any_silhouette(random), centre=random.random(2), scale=random.uniform(0.4, 1.0), angle=random.uniform(0, 6))
+        return mix(ground, paint, draw(patch, size))
 
-    ground = surface(random.uniform(0.25, 0.9))
+    ground = surface(random.uniform(0.3, 0.9), (0.0, 0.45) if random.random() < 0.8 else (0.45, 1.0))
+    ground = painted(ground, surface(random.uniform(0.3, 0.9), (0.5, 0.7)))  # lit, though as blue as a shadow
     for _ in range(random.integers(1, 3)):
-        patch = place(any_silhouette(random), centre=random.random(2), scale=random.uniform(0.3, 0.8), angle=random.uniform(0, 6))
-        ground = mix(ground, surface(dark_or_bright()), draw(patch, size))
+        ground = painted(ground, surface(random.uniform(0.02, 0.12)))  # lit, though as dark as one
 
     casters: list[Caster] = []
     toward = random.choice([-1, 1]) * random.uniform(0.4, np.pi - 0.4)  # never along the feet, where it would be a line
@@ -68,25 +70,25 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
 
     def thrown() -> np.ndarray:
         casters[:] = [
-            Caster(outline=any_silhouette(random), foot=random.uniform(-0.2, 1.2, 2), height=random.uniform(0.4, 1.5), throw=throw)
+            Caster(outline=any_silhouette(random, bulky=True), foot=random.uniform(-0.1, 1.1, 2), height=random.uniform(0.6, 1.6), throw=throw)
             for _ in range(random.integers(1, 3))
         ]
         return np.max([caster.shadow(size) for caster in casters], axis=0)
 
-    of_fair_share(thrown)
+    of_fair_share(thrown, shares=(0.07, 0.5))
     softness = random.uniform(0.005, 0.04)
     shadow = np.max([caster.shadow(size, softness=softness) for caster in casters], axis=0)
-    sky = colour(random.normal(0.6, 0.03), random.uniform(0.1, 0.5), random.uniform(0.15, 0.4))
-    warm = colour(random.normal(0.11, 0.02), random.uniform(0, 0.25), 1.0)
+    sky = colour(random.normal(0.6, 0.03), random.uniform(0.4, 0.65), random.uniform(0.25, 0.5))
+    warm = colour(random.normal(0.11, 0.02), random.uniform(0.1, 0.3), 1.0)
     picture = ground * (sky + warm * (light_gradient(random, size) * (1 - shadow))[..., None])
 
     mask = shadow > 0.5
     standing = draw(place(casters[0].outline, centre=casters[0].foot - [0, casters[0].height / 2], scale=casters[0].height), size)
     if random.random() < 0.5 and (mask & (standing < 0.5)).mean() > 0.6 * mask.mean():
-        picture = mix(picture, surface(dark_or_bright()) * (sky + warm * random.uniform(0, 1)), standing)
+        picture = mix(picture, surface(random.uniform(0.02, 0.6)) * (sky + warm * random.uniform(0, 1)), standing)
         mask &= standing < 0.5
     quality = None if random.random() < 0.5 else int(random.integers(60, 96))
-    return photograph(random, picture, noise=random.uniform(0.002, 0.02), quality=quality), mask
+    return photograph(random, picture, noise=random.uniform(0.002, 0.012), quality=quality), mask
 
 
 @dataclass(frozen=True, kw_only=True)
