@@ -84,24 +84,27 @@ class Progress:
             self._bar = progress.Progress(
                 progress.TextColumn("{task.description}"),
                 progress.BarColumn(),
-                progress.MofNCompleteColumn(),
                 progress.TimeRemainingColumn(),
-                progress.TextColumn("{task.fields[note]}"),
+                progress.TextColumn("{task.fields[text]}"),
                 console=Console(stderr=True),
             )
-            self._task = self._bar.add_task(self.what, total=self.total, note="")
+            self._task = self._bar.add_task(self.what, total=1.0, text="")
             self._bar.start()
         return self
 
-    def advance(self, note: str = "", *, steps: int = 1) -> None:
-        """`steps` more are done; `note` is shown behind the count."""
-        self.done += steps
+    def advance(self, note: str = "") -> None:
+        """One more of `total` is done; `note` is shown behind the count."""
+        self.done += 1
+        self.show(self.done / self.total, f"{self.done}/{self.total} {note}".rstrip())
+
+    def show(self, share: float, text: str) -> None:
+        """So much of the work is done, 0 to 1."""
         now = time.monotonic()
         if self._bar:
-            self._bar.update(self._task, completed=self.done, note=note)
-        elif self.done >= self.total or now - self._last >= self.interval:
+            self._bar.update(self._task, completed=share, text=text)
+        elif share >= 1 or now - self._last >= self.interval:
             self._last = now
-            click.echo(f"{self.what} {self.done}/{self.total} {note}".rstrip(), err=True)
+            click.echo(f"{self.what} {text}", err=True)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if self._bar:
