@@ -1,4 +1,4 @@
-"""Frozen networks that compare pictures with sentences (open_clip), and how a mask is shown to them: the ground of refiners."""
+"""Frozen networks that compare pictures with sentences (open_clip), and the base of refiners that show masks to them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,57 @@ Fill: TypeAlias = Literal["mean", "blur"]
 Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
 SIDES = ("foreground", "background")
 logger = logging.getLogger(__name__)
+
+
+class RegionRefiner(nn.Module):
+    """Base of refiners that compare what two masks show of a picture with two prompts; a subclass says with which loss.
+
+    Nothing of the encoder is trained or saved, and prompts are encoded once, here.
+    """
+
+    text: Tensor
+    """Features of the foreground and the background prompt `[2, D]`, of length one."""
+
+    def __init__(
+        self,
+        encoder: ImageTextEncoder,
+        prompts: Sequence[Prompts],
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        fill: Fill = "mean",
+    ) -> None:
+        """`mean` and `std` undo the normalisation of the pictures to come; several `prompts` are averaged after encoding."""
+        super().__init__()
+        self.encoder = encoder
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.fill: Fill = fill
+        self.register_buffer("text", encode_prompts(encoder, prompts), persistent=False)
+
+    def forward(self, image: Tensor, mask_logits: Tensor) -> Tensor:
+        """Normalised pictures `[B, 3, H, W]` and mask logits `[L, B, 2, h, w]` to the mean loss of heads and pictures, float32."""
+        with torch.autocast(image.device.type, enabled=False):
+            return self.loss(self.features(image.float(), mask_logits.float().sigmoid()))
+
+    def loss(self, features: Tensor) -> Tensor:
+        """Features of the regions `[L, B, 2, D]`, of length one, against `text`: one scalar."""
+        raise NotImplementedError
+
+    def features(self, image: Tensor, visibility: Tensor) -> Tensor:
+        """Features `[..., B, R, D]`, of length one, of the regions `[..., B, R, h, w]` of normalised pictures: one pass for all."""
+        pictures = image * column(self.std, image) + column(self.mean, image)
+        crops = show_regions(pictures, visibility, size=self.encoder.size, mean=self.encoder.mean, fill=self.fill)
+        features = self.encoder.encode_image(crops.flatten(0, -4))
+        return F.normalize(features, dim=-1).view(*crops.shape[:-3], -1)
+
+    @torch.no_grad()
+    def region_features(self, image: Tensor, visibility: Tensor) -> Tensor:
+        """See `focus_framework.interfaces.PromptJudge`."""
+        return self.features(image, visibility)
+
+    def prompt_features(self, pairs: Sequence[Prompts]) -> Tensor:
+        """See `focus_framework.interfaces.PromptJudge`."""
+        return torch.stack([encode_prompts(self.encoder, [pair]) for pair in pairs])
 
 
 class ImageTextEncoder:

@@ -7,13 +7,14 @@ normalises the picture twice, so that CLIP sees an almost constant one, and its 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from focus_framework import Prompts
-from focus_framework.image_text import Fill, ImageTextEncoder, Precision, load_encoder
+from focus_framework.image_text import Fill, Precision, load_encoder
 from focus_framework.prompts import with_templates
 
 from .contrast import ClipRefiner
@@ -52,31 +53,18 @@ class ProjectionHead(nn.Module):
 
 
 class ReleaseRefiner(ClipRefiner):
-    """The release's loss. Its two projection heads are trained with the network and saved in nothing but the training state."""
+    """The release's loss. Its two projection heads are trained along with the network."""
 
-    def __init__(
-        self,
-        encoder: ImageTextEncoder,
-        prompts: Sequence[Prompts],
-        *,
-        mean: Sequence[float],
-        std: Sequence[float],
-        fill: Fill,
-        temperature: float,
-    ) -> None:
-        super().__init__(encoder, prompts, mean=mean, std=std, fill=fill, temperature=temperature)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         width = self.text.shape[-1]
         self.image_embed, self.text_embed = ProjectionHead(width), ProjectionHead(width)
 
-    def forward(self, image: Tensor, mask_logits: Tensor) -> Tensor:
-        """As `ClipRefiner.forward`; each head's features pass the batch norms on their own, as the release runs them."""
-        with torch.autocast(image.device.type, enabled=False):
-            heads = F.normalize(self.features(image, mask_logits.float().sigmoid()), dim=-1)
-            return torch.stack([self.loss(features) for features in heads]).mean()
-
     def loss(self, features: Tensor) -> Tensor:
-        text = self.text.expand(len(features), -1, -1)
-        return soft_contrastive_loss(self.image_embed(features), self.text_embed(text), self.temperature)
+        """Each decoder head's features pass the batch norms on their own, as the release runs them."""
+        text = self.text.expand(features.shape[1], -1, -1)
+        heads = [soft_contrastive_loss(self.image_embed(head), self.text_embed(text), self.temperature) for head in features]
+        return torch.stack(heads).mean()
 
 
 def soft_contrastive_loss(image: Tensor, text: Tensor, temperature: float) -> Tensor:

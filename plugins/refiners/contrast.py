@@ -3,76 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from focus_framework import ConfigError, Prompts
-from focus_framework.image_text import Fill, ImageTextEncoder, Precision, column, encode_prompts, load_encoder, show_regions
+from focus_framework.image_text import Fill, Precision, RegionRefiner, load_encoder
 
 
-class ClipRefiner(nn.Module):
-    """Symmetric contrastive loss between what two masks show of a picture and two prompts. Nothing here is trained or saved."""
+class ClipRefiner(RegionRefiner):
+    """The paper's symmetric contrastive loss. Nothing here is trained or saved."""
 
-    text: Tensor
-
-    def __init__(
-        self,
-        encoder: ImageTextEncoder,
-        prompts: Sequence[Prompts],
-        *,
-        mean: Sequence[float],
-        std: Sequence[float],
-        fill: Fill = "mean",
-        temperature: float = 0.07,
-    ) -> None:
-        """`mean` and `std` undo the normalisation of the pictures to come; several `prompts` are averaged after encoding."""
-        super().__init__()
+    def __init__(self, *args: Any, temperature: float = 0.07, **kwargs: Any) -> None:
+        """All but `temperature` as `RegionRefiner`."""
+        super().__init__(*args, **kwargs)
         if not temperature > 0:
             raise ConfigError(f"refiner option temperature = {temperature!r}; it must be above 0")
-        self.encoder = encoder
-        self.mean, self.std = tuple(mean), tuple(std)
-        self.fill: Fill = fill
         self.temperature = temperature
-        self.register_buffer("text", encode_prompts(encoder, prompts), persistent=False)
-
-    def forward(self, image: Tensor, mask_logits: Tensor) -> Tensor:
-        """Normalised pictures `[B, 3, H, W]` and mask logits `[L, B, 2, h, w]` to the mean loss of heads and pictures."""
-        with torch.autocast(image.device.type, enabled=False):
-            return self.loss(self.features(image, mask_logits.float().sigmoid()).flatten(0, 1))
-
-    def features(self, image: Tensor, visibility: Tensor) -> Tensor:
-        """Features `[..., B, R, D]` of the regions `[..., B, R, h, w]` of normalised pictures, all in one pass of the encoder."""
-        image = image.float()
-        pictures = image * column(self.std, image) + column(self.mean, image)
-        encoder = self.encoder
-        crops = show_regions(pictures, visibility, size=encoder.size, mean=encoder.mean, fill=self.fill)
-        return encoder.encode_image(crops.flatten(0, -4)).unflatten(0, crops.shape[:-3])
 
     def loss(self, features: Tensor) -> Tensor:
-        """The loss of image features `[N, 2, D]` against the prompts."""
         return contrastive_loss(features, self.text, self.temperature)
-
-    @torch.no_grad()
-    def region_features(self, image: Tensor, visibility: Tensor) -> Tensor:
-        """See `focus_framework.interfaces.PromptJudge`."""
-        return F.normalize(self.features(image, visibility), dim=-1)
-
-    def prompt_features(self, pairs: Sequence[Prompts]) -> Tensor:
-        """See `focus_framework.interfaces.PromptJudge`."""
-        return torch.stack([encode_prompts(self.encoder, [pair]) for pair in pairs])
 
 
 def contrastive_loss(image: Tensor, text: Tensor, temperature: float) -> Tensor:
     """Cross entropy from image to text and from text to image over the two pairs of each picture, halves averaged.
 
-    `image` `[N, 2, D]`, `text` `[2, D]`, foreground first; neither need be of length one.
+    `image` `[..., 2, D]` and `text` `[2, D]` of length one, foreground first.
     """
-    similarity = F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).mT / temperature  # [N, 2 regions, 2 prompts]
+    similarity = (image @ text.mT / temperature).flatten(0, -3)  # [N, 2 regions, 2 prompts]
     own = torch.arange(2, device=image.device).expand(len(similarity), 2)
-    image_to_text = F.cross_entropy(similarity.flatten(0, 1), own.flatten())
-    text_to_image = F.cross_entropy(similarity.mT.flatten(0, 1), own.flatten())
+    image_to_text = F.cross_entropy(similarity.mT, own)  # classes, the prompts, are the second dimension
+    text_to_image = F.cross_entropy(similarity, own)
     return (image_to_text + text_to_image) / 2
 
 
