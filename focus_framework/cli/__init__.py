@@ -15,6 +15,8 @@ from .. import __version__
 from ..errors import FocusError, did_you_mean
 
 COMMANDS = {
+    "predict": ("predict:predict", "Write the masks of pictures, at the pictures' own size."),
+    "prompts": ("prompts:prompts", "Show the prompts of a task, and try prompts on examples."),
     "plugins": ("plugins:plugins", "List what is installed, from where, and what is broken."),
     "prompts": ("prompts:prompts", "Show the prompts of a task, and try prompts on examples."),
 }
