@@ -7,6 +7,7 @@ called does not matter: its content decides.
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 import uuid
@@ -23,6 +24,8 @@ from .errors import DataError
 
 Picture: TypeAlias = NDArray[np.uint8]
 Foreground: TypeAlias = Literal["white", "black"]
+Source: TypeAlias = str | os.PathLike[str] | bytes
+"""A path, or the content of a file."""
 
 MAX_PIXELS = int(os.environ.get("FOCUS_MAX_PIXELS", 100_000_000))
 """Pictures with more pixels are refused before they are decoded; the variable FOCUS_MAX_PIXELS changes it."""
@@ -34,40 +37,42 @@ SUFFIXES = frozenset({
 """What `list_images` takes for a picture."""
 
 
-def read_image(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> Picture:
+def read_image(source: Source, *, max_pixels: int | None = None, name: str = "") -> Picture:
     """Any picture as `[H, W, 3]` uint8 RGB: turned as EXIF says, alpha dropped, 16 bits scaled to 8, grey repeated.
 
-    Raises `DataError`, which names the file, where it is missing, broken, no picture, or larger than `max_pixels`
-    (`MAX_PIXELS` unless given).
+    Raises `DataError`, which names the file (or says `name`), where it is missing, broken, no picture, or larger than
+    `max_pixels` (`MAX_PIXELS` unless given).
     """
-    pixels = _decode(Path(path), max_pixels)
+    pixels = _decode(source, max_pixels, name)
     return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
 
 
-def read_grey(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> Picture:
+def read_grey(source: Source, *, max_pixels: int | None = None, name: str = "") -> Picture:
     """A mask or a map of grey values as `[H, W]` uint8; of a coloured one the brightest channel. Raises as `read_image`.
 
     The brightest channel, not the luminance: saturated red on black is a mask too, and its luminance is 30 %.
     """
-    pixels = _decode(Path(path), max_pixels)
+    pixels = _decode(source, max_pixels, name)
     return pixels if pixels.ndim == 2 else pixels.max(axis=2)
 
 
 def read_mask(
-    path: str | os.PathLike[str],
+    source: Source,
     *,
     foreground: Foreground = "white",
     size: tuple[int, int] | None = None,
     max_pixels: int | None = None,
+    name: str = "",
 ) -> NDArray[np.bool_]:
     """A mask as `[H, W]` bool, true where its file is above half of the range (below, for a `foreground` of black).
 
     `size` is the (height, width) of the picture that it belongs to; a mask of another size raises `DataError` with both.
     """
-    white = read_grey(path, max_pixels=max_pixels) > 127
+    white = read_grey(source, max_pixels=max_pixels, name=name) > 127
     if size is not None and white.shape != tuple(size):
         raise DataError(
-            f"mask {path} is {_size(*white.shape)} but its image is {_size(*size)} (width x height); give a mask of the image's size"
+            f"mask {_label(source, name)} is {_size(*white.shape)} but its image is {_size(*size)} (width x height); "
+            "give a mask of the image's size"
         )
     return white if foreground == "white" else ~white
 
@@ -100,40 +105,40 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     return sorted(path for path in found if path.is_file())
 
 
-def _decode(path: Path, max_pixels: int | None) -> Picture:
+def _decode(source: Source, max_pixels: int | None, name: str) -> Picture:
     """`[H, W]` or `[H, W, 3]` uint8."""
     limit = MAX_PIXELS if max_pixels is None else max_pixels
+    label = _label(source, name)
     try:
-        with _open(path) as picture:
-            _check_size(path, picture.height, picture.width, limit)
+        with _open(source) as picture:
+            _check_size(label, picture.height, picture.width, limit)
             picture.load()
             ImageOps.exif_transpose(picture, in_place=True)
             return _eight_bits(picture)
     except UnidentifiedImageError:
-        return _decode_radiance(path, limit)
+        return _decode_radiance(source if isinstance(source, bytes) else Path(source).read_bytes(), label, limit)
     except FileNotFoundError:
-        what = "is a link to a file that does not exist" if path.is_symlink() else "does not exist"
-        raise DataError(f"{path} {what}") from None
+        what = "is a link to a file that does not exist" if Path(label).is_symlink() else "does not exist"
+        raise DataError(f"{label} {what}") from None
     except DataError:
         raise
     except Exception as error:  # decoders raise whatever they trip over: OSError, SyntaxError, struct.error, IndexError ...
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise DataError(f"cannot read {path}: {reason}") from error
+        raise DataError(f"cannot read {label}: {reason}") from error
 
 
-def _decode_radiance(path: Path, limit: int) -> Picture:
+def _decode_radiance(content: bytes, label: str, limit: int) -> Picture:
     """Radiance HDR, the one common format that OpenCV alone knows."""
-    encoded = path.read_bytes()
-    if not encoded:
-        raise DataError(f"cannot read {path}: the file is empty")
+    if not content:
+        raise DataError(f"cannot read {label}: the file is empty")
     pixels = None
-    if encoded.startswith(b"#?"):
+    if content.startswith(b"#?"):
         import cv2
 
-        pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     if pixels is None:
-        raise DataError(f"cannot read {path}: not a picture, or the beginning of the file is damaged")
-    _check_size(path, pixels.shape[0], pixels.shape[1], limit)
+        raise DataError(f"cannot read {label}: not a picture, or the beginning of the file is damaged")
+    _check_size(label, pixels.shape[0], pixels.shape[1], limit)
     return pixels
 
 
@@ -141,22 +146,22 @@ _pillow_limit = threading.Lock()
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[Image.Image]:
+def _open(source: Source) -> Iterator[Image.Image]:
     """Open with our limit instead of Pillow's global one, which is put back; opening reads the header and no more."""
     with _pillow_limit:
         before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            picture = Image.open(path)
+            picture = Image.open(io.BytesIO(source) if isinstance(source, bytes) else Path(source))
         finally:
             Image.MAX_IMAGE_PIXELS = before
     with picture:
         yield picture
 
 
-def _check_size(path: Path, height: int, width: int, limit: int) -> None:
+def _check_size(label: str, height: int, width: int, limit: int) -> None:
     if height * width > limit:
         raise DataError(
-            f"{path} is {_size(height, width)}, more than the limit of {limit / 1e6:g} million pixels; "
+            f"{label} is {_size(height, width)}, more than the limit of {limit / 1e6:g} million pixels; "
             "make it smaller, or set FOCUS_MAX_PIXELS to allow it"
         )
 
@@ -190,6 +195,10 @@ def _format(path: Path) -> str:
     if path.suffix.lower() not in known:
         raise DataError(f"cannot write {path}: no picture format has the suffix {path.suffix!r}; use .png")
     return known[path.suffix.lower()]
+
+
+def _label(source: Source, name: str) -> str:
+    return name or ("picture" if isinstance(source, bytes) else os.fspath(source))
 
 
 def _size(height: int, width: int) -> str:

@@ -131,6 +131,15 @@ def test_links_and_very_long_paths(tmp_path):
         read_image(tmp_path / Path(*["d" * 200] * 30) / "too-far.png")
 
 
+def test_the_content_of_a_file_is_read_as_the_file(tmp_path):
+    stored(6).save(tmp_path / "turned.png", exif=exif(6))
+    content = (tmp_path / "turned.png").read_bytes()
+    assert np.array_equal(read_image(content), PICTURE)
+    assert read_mask(content).shape == PICTURE.shape[:2]
+    with pytest.raises(DataError, match="cannot read row 7: "):
+        read_image(content[:60], name="row 7")
+
+
 def png_header(width: int, height: int) -> bytes:
     """A PNG that promises a size and holds nothing."""
     body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
