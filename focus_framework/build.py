@@ -19,7 +19,10 @@ def build_network(config: RunConfig, *, weights: str | None = None) -> Network:
     description = registry().get("backbone", choice.name)
     backbone: StagedBackbone = resolve(description.build)(choice.name, weights=weights or choice.weights, **choice.options)
     prior = _build_prior(config, backbone)
-    return Network(backbone, prior, enhancer=config.enhancer, pixel_decoder=config.pixel_decoder, decoder=config.decoder)
+    network = Network(backbone, prior, enhancer=config.enhancer, pixel_decoder=config.pixel_decoder, decoder=config.decoder)
+    if choice.frozen:
+        network.freeze_backbone()
+    return network
 
 
 def _build_prior(config: RunConfig, backbone: StagedBackbone) -> Prior | None:

@@ -126,8 +126,8 @@ class PredictionConfig(Section):
 
 
 class TrainingConfig(Section):
-    steps: int = Field(20_000, ge=1)
-    minutes: float | None = Field(None, gt=0, description="time budget; ends the run, and the schedule follows it")
+    steps: int | None = Field(None, ge=1)
+    minutes: float | None = Field(None, gt=0, description="time budget instead of steps; the schedule follows it")
     batch_size: int = Field(8, ge=1)
     learning_rate: float = Field(1e-5, gt=0)
     backbone_rate: float = Field(1.0, ge=0, description="learning rate of the backbone as a multiple of the others'")
@@ -273,6 +273,9 @@ def _stack(weaker: dict[str, Any], stronger: Mapping[str, Any]) -> dict[str, Any
         if name is not None and name != weaker.get(f"{kind}.name"):
             owned = (f"{kind}.options", f"{kind}.weights")
             kept = {key: value for key, value in kept.items() if not key.startswith(owned)}
+    lengths = {"training.steps", "training.minutes"}  # two ways to say how long: the stronger layer's word replaces either
+    if lengths & stronger.keys():
+        kept = {key: value for key, value in kept.items() if key not in lengths}
     return kept | dict(stronger)
 
 

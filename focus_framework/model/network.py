@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from torch import Tensor, nn
 
 from ..config import DecoderConfig, EnhancerConfig, PixelDecoderConfig
@@ -30,6 +32,7 @@ class Network(nn.Module):
         decoder: DecoderConfig,
     ) -> None:
         super().__init__()
+        self.frozen = False
         self.encoder: PlainEncoder | EnhancedEncoder
         if prior is None:
             self.encoder = PlainEncoder(backbone)
@@ -39,6 +42,18 @@ class Network(nn.Module):
             self.encoder = EnhancedEncoder(backbone, prior, width=width, heads=heads, config=enhancer)
         self.pixel_decoder = PixelDecoder(self.encoder.widths, pixel_decoder)
         self.decoder = GroundDecoder(pixel_decoder.width, decoder)
+
+    def freeze_backbone(self) -> None:
+        """Train only what the framework adds to the backbone (paper, Table 4)."""
+        self.frozen = True
+        self.encoder.backbone.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """A frozen backbone stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            self.encoder.backbone.eval()
+        return self
 
     def forward(self, image: Tensor, *, all_heads: bool = False) -> Heads:
         """Pictures `[B, 3, H, W]`, normalised with the backbone's mean and std, H and W multiples of 32."""

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from focus_framework import ConfigError
-
 from focus_framework.pretrained import build_timm
 
 STRIDES = [4, 8, 16, 32]
@@ -35,7 +34,8 @@ class CannyOverlay(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         picture = (image.float() * self.std + self.mean).clamp(0, 1)
         grey = kornia.color.rgb_to_grayscale(picture)
-        _, edges = kornia.filters.canny(grey, self.low, self.high, kernel_size=(5, 5), sigma=(1.4, 1.4))
+        # Without hysteresis, which asks the host after every pass whether to go on: weak edges stay, at half strength.
+        _, edges = kornia.filters.canny(grey, self.low, self.high, kernel_size=(5, 5), sigma=(1.4, 1.4), hysteresis=False)
         overlaid = (1 - self.strength) * picture + self.strength * edges
         return (overlaid - self.mean) / self.std
 

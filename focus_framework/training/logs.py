@@ -1,0 +1,53 @@
+"""What a run writes while it goes on: `metrics.jsonl` and TensorBoard events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Log:
+    """One JSON object a line, flushed line by line, and the same numbers as TensorBoard scalars. A run that goes on appends; lines of
+    steps that are done again (after `start`) are dropped first, so that every step stands there once."""
+
+    def __init__(self, folder: Path, *, start: int = 0) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.path = folder / "metrics.jsonl"
+        kept = [line for line in _complete_lines(self.path) if json.loads(line)["step"] <= start]
+        self._file = self.path.open("w", encoding="utf-8")
+        self._file.writelines(f"{line}\n" for line in kept)
+        self._board = SummaryWriter(str(folder), purge_step=start + 1 if start else None)
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """`record` has ``step``; its other numbers become scalars."""
+        self._file.write(json.dumps(dict(record), allow_nan=False) + "\n")
+        self._file.flush()
+        step = record["step"]
+        for name, value in record.items():
+            if name != "step" and isinstance(value, int | float):
+                self._board.add_scalar(name, value, step)
+
+    def picture(self, name: str, image: NDArray[np.uint8], step: int) -> None:
+        """A picture `[H, W, 3]` for TensorBoard."""
+        self._board.add_image(name, image, step, dataformats="HWC")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._file.close()
+        self._board.close()
+
+
+def _complete_lines(path: Path) -> list[str]:
+    """Lines of an earlier part of the run; a last line that was cut off is not one."""
+    if not path.exists():
+        return []
+    return [line for line in path.read_text("utf-8").split("\n")[:-1] if line]

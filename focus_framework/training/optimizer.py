@@ -1,0 +1,64 @@
+"""Parameter groups and the course of the learning rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import AdamW
+
+from ..config import TrainingConfig
+from ..model.network import Network
+
+NORMS = (nn.LayerNorm, nn.GroupNorm, _BatchNorm)
+EMBEDDINGS = ("decoder.query_content", "decoder.query_position", "decoder.level_embed")
+POLYNOMIAL_POWER = 0.9
+
+
+def build_optimizer(network: Network, others: Iterable[nn.Parameter], config: TrainingConfig) -> AdamW:
+    """AdamW over the trainable parameters of the network and over `others` (a refiner's, say).
+
+    As in the release: weight decay on weights, biases and the position embedding, none on norms and learned queries; the encoder at
+    `backbone_rate` times the rate. Each group keeps that factor under ``scale``.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter, decays in _with_decay(network):
+        scale = config.backbone_rate if name.startswith("encoder.") else 1.0
+        groups.setdefault((scale, config.weight_decay if decays else 0.0), []).append(parameter)
+    groups.setdefault((1.0, config.weight_decay), []).extend(p for p in others if p.requires_grad)
+    settings = [
+        {"params": parameters, "scale": scale, "weight_decay": decay, "lr": scale * config.learning_rate}
+        for (scale, decay), parameters in groups.items()
+        if parameters and scale > 0
+    ]
+    return AdamW(settings, lr=config.learning_rate)
+
+
+def _with_decay(network: nn.Module) -> Iterator[tuple[str, nn.Parameter, bool]]:
+    for prefix, module in network.named_modules():
+        for leaf, parameter in module.named_parameters(recurse=False):
+            name = f"{prefix}.{leaf}" if prefix else leaf
+            if parameter.requires_grad:
+                yield name, parameter, not isinstance(module, NORMS) and name not in EMBEDDINGS
+
+
+def rate_factor(progress: float, config: TrainingConfig) -> float:
+    """The learning rate at `progress` (0 at the start of the run, 1 at its end) as a share of `learning_rate`."""
+    if progress < config.warmup:
+        return max(progress, 1e-3) / config.warmup
+    rest = min(1.0, (progress - config.warmup) / (1.0 - config.warmup))
+    if config.schedule == "polynomial":
+        return float((1.0 - rest) ** POLYNOMIAL_POWER)
+    if config.schedule == "cosine":
+        return 0.5 * (1.0 + math.cos(math.pi * rest))
+    return 1.0
+
+
+def set_rate(optimizer: AdamW, rate: float) -> None:
+    """Give every group its share of `rate`."""
+    group: dict[str, Any]
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["scale"]
