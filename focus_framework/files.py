@@ -16,6 +16,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".focus-{uuid.uuid4().hex}{path.suffix}")
+    beside.touch()  # with the usual permissions; some libraries would make it unreadable for others
     try:
         yield beside
         with beside.open("rb+") as file:

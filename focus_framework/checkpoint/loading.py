@@ -18,13 +18,35 @@ from .format import Description, read_checkpoint
 SHOWN = 8  # names of keys in an error; the rest is counted
 
 
+def open_checkpoint(reference: str | Path) -> tuple[RunConfig, Network, Description]:
+    """As `load_network`, of one of our files, a released ``.pth``, or ``hf://owner/name`` of either kind."""
+    from .hub import PREFIX, fetch
+    from .importing import is_released, read_release  # here: it imports this module
+
+    name = str(reference) if str(reference).startswith(PREFIX) else ""
+    path = fetch(name) if name else Path(reference)
+    if not is_released(path):
+        return load_network(path)
+    released = read_release(path, name=name)
+    released.network.load_state_dict(released.state, strict=True, assign=True)
+    return released.config, released.network.eval(), released.description
+
+
 def load_network(path: str | Path) -> tuple[RunConfig, Network, Description]:
     """The configuration, the network in eval mode on the CPU and the description of one of our checkpoints. Raises `WeightsError`."""
     description, state = read_checkpoint(path)
     config = config_of(description, path)
-    network = build_network(config, weights="none")
+    network = empty_network(config)
     fit(network, state, path)
     return config, network.eval(), description
+
+
+def empty_network(config: RunConfig) -> Network:
+    """A network whose parameters have shapes but neither values nor memory: a checkpoint's tensors take their places."""
+    from accelerate import init_empty_weights
+
+    with init_empty_weights(include_buffers=False):
+        return build_network(config, weights="none")
 
 
 def config_of(description: Mapping[str, Any], path: str | Path) -> RunConfig:
@@ -64,8 +86,3 @@ def compare(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int
 def _listed(names: Sequence[str]) -> str:
     more = len(names) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def open_checkpoint(reference: str | Path) -> tuple[RunConfig, Network, Description]:
-    """As `load_network`, of one of our files, a released ``.pth`` or ``hf://owner/name``."""
-    return load_network(reference)

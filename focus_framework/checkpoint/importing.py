@@ -1,0 +1,130 @@
+"""The authors' released checkpoints turned into ours."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ..config import RunConfig, nest, read_preset
+from ..errors import WeightsError
+from ..model.network import Network
+from ..prompts import choose
+from ..registry import Entry, registry
+from . import release
+from .description import describe
+from .format import Description, is_pickle, write_checkpoint
+from .loading import compare, empty_network
+from .pickles import read_tensors
+
+logger = logging.getLogger(__name__)
+
+ASSUMED_TASK = "salient"
+LICENCE = "Apache-2.0 (code of the authors); the data that the weights were trained on have terms of their own"
+
+
+@dataclass(frozen=True)
+class Released:
+    """A released checkpoint, understood. `network` has shapes but no weights; `state` has them, by our names."""
+
+    config: RunConfig
+    network: Network
+    state: dict[str, Tensor]
+    description: Description
+
+
+def import_release(path: str | Path, out: str | Path, *, task: str | None = None) -> Description:
+    """Write a released file as a checkpoint of ours and return its description.
+
+    The tensors go from file to file without being held in memory. Raises `WeightsError` that names every key which is missing, of
+    another shape or of no part of the network.
+    """
+    released = read_release(path, task=task)
+    write_checkpoint(out, released.state, released.description)
+    return released.description
+
+
+def is_released(path: str | Path) -> bool:
+    """Whether a file is to be read as one of the authors': any pickle, or a ``.safetensors`` with their keys."""
+    if not Path(path).is_file():
+        return False
+    if is_pickle(path):
+        return True
+    try:
+        with safe_open(path, "pt") as file:
+            return release.is_release(file.keys())
+    except (SafetensorError, OSError):
+        return False
+
+
+def read_release(path: str | Path, *, task: str | None = None, name: str = "") -> Released:
+    """Understand a released file. `task` is what ``--task-plugin`` takes; without it `name` tells, by default the path's."""
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"checkpoint {path} does not exist")
+    if not is_released(path):
+        raise WeightsError(f"{path} is none of the authors' released checkpoints; focus checkpoint inspect {path} tells more")
+    tensors = read_tensors(path)
+    if not release.is_release(tensors):
+        first = ", ".join(list(tensors)[:3])
+        raise WeightsError(f"{path} holds weights, but not of one of the authors' released checkpoints (it begins with {first})")
+    shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    try:
+        settings = release.implied_settings(shapes)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}{_unknown(tensors)}") from error
+    entry = _task(task, name or f"{path.parent.name} {path.stem}", path)
+    config = _configuration(settings, entry, release.variant(shapes))
+    network = empty_network(config)
+    used = {key: shape for key, shape in shapes.items() if not release.TRAINING_ONLY.fullmatch(key)}
+    gated = release.is_gated(shapes)
+    wanted = {release.their_name(key, gated=gated): tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    compare(used, wanted, path)
+    state = {release.our_name(key) or key: _float32(tensors[key]) for key in wanted}
+    pairs = choose(entry.get(), config.prompts, plugin=entry.distribution)
+    description = describe(config, network, entry, pairs) | {
+        "licence": LICENCE,
+        "released": {
+            "file": path.name,
+            "variant": release.variant(shapes) or "of other sizes",
+            "keys": len(tensors),
+            "used": len(used),
+            "training_only": len(tensors) - len(used),
+        },
+    }
+    return Released(config, network, state, description)
+
+
+def _configuration(settings: Mapping[str, Any], task: Entry, variant: str) -> RunConfig:
+    """The release's recipe with the sizes of a file."""
+    preset = f"release-{variant or 'large'}"
+    recipe = {k: v for k, v in read_preset(preset).items() if not k.startswith(("backbone.options.", "enhancer.options."))}
+    prompts = {"prompts.choice": "release"} if "release" in task.get().other_prompts else {}
+    return RunConfig.model_validate({"task": task.name, "preset": preset, **nest({**recipe, **settings, **prompts})})
+
+
+def _task(given: str | None, name: str, path: Path) -> Entry:
+    task = given or release.task_of(name)
+    if task is None:
+        logger.warning(
+            "%s: neither the file's name nor its folder's says which task it was trained for (cod, sod, sd, dbd, fd); %s is assumed. "
+            "It decides prompts and metrics, not the masks",
+            path,
+            ASSUMED_TASK,
+        )
+    return registry().find_task(task or ASSUMED_TASK)
+
+
+def _unknown(tensors: Mapping[str, Tensor]) -> str:
+    """What may be the same key under another name, for an error that ends before keys can be compared."""
+    strange = [key for key in tensors if not release.our_name(key) and not release.TRAINING_ONLY.fullmatch(key)]
+    return f"; of no known part: {', '.join(strange[:8])}" if strange else ""
+
+
+def _float32(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
