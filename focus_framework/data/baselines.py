@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 Cue: TypeAlias = "Callable[[NDArray[np.uint8]], NDArray[np.float32]]"
 """RGB `[H, W, 3]` uint8 to a map `[H, W]` float32 that is high where the cue is strong, in units that do not depend on the picture."""
-THRESHOLDS = 64
+THRESHOLDS = 32
 """Fixed thresholds tried, at equal steps of the training pictures' values in order."""
+STRIDE = 4
+"""Of each side, every so many pixels take part in the search for a fixed threshold."""
 
 
 def _grey(image: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -108,8 +110,10 @@ def best_baseline(scores: dict[str, float], metric: str) -> str:
 
 
 def _best_threshold(metric: str, maps: Sequence[NDArray[np.float32]], pairs: Sequence[PracticePair]) -> float:
-    candidates = np.quantile(np.stack(maps)[:, ::4, ::4], np.linspace(0.02, 0.98, THRESHOLDS))
-    scores = {float(threshold): _score(metric, [values > threshold for values in maps], pairs) for threshold in candidates}
+    values = np.stack(maps)[:, ::STRIDE, ::STRIDE]
+    thinned = [(image, mask[::STRIDE, ::STRIDE]) for image, mask in pairs]
+    candidates = np.quantile(values, np.linspace(0.02, 0.98, THRESHOLDS))
+    scores = {float(threshold): _score(metric, list(values > threshold), thinned) for threshold in candidates}
     return (min if metric in LOWER_IS_BETTER else max)(scores, key=lambda threshold: scores[threshold])
 
 

@@ -7,7 +7,7 @@ look like) and the light and camera below. Colours are linear until `photograph`
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import cv2
@@ -82,16 +82,26 @@ def light_gradient(random: np.random.Generator, size: int, *, darkest: float = 0
     return 1 - (1 - low) * np.clip(fall, 0, 1)
 
 
-def scene(random: np.random.Generator, size: int, *, things: int, coarseness: float = 1.0, **colours: Any) -> Array:
-    """Linear light `[size, size, 3]` of a ground, often of two materials, with so many things on it, under uneven light.
+def scene(
+    random: np.random.Generator,
+    size: int,
+    *,
+    things: int,
+    coarseness: float = 1.0,
+    beyond: Mapping[str, Any] | None = None,
+    **colours: Any,
+) -> Array:
+    """Linear light `[size, size, 3]` of a ground with so many things on it, under uneven light.
 
-    `coarseness` and `colours` go to `textures.any_texture`, for all surfaces alike.
+    `coarseness` and `colours` go to `textures.any_texture`, for all surfaces alike. Half of the grounds are of two materials, or
+    all are where `beyond` says what is different about the colours of the second.
     """
     plane = lean(random, size, tilt=random.choice([0.0, 0.5]))
     picture = any_texture(random, coarseness=coarseness, **colours)(*plane)
-    if random.random() < 0.5:
-        border = draw(place([HALF_PLANE], centre=random.uniform(0.25, 0.75, 2), scale=1, angle=random.uniform(0, 2 * math.pi)), size)
-        picture = mix(picture, any_texture(random, coarseness=coarseness, **colours)(*plane), border)
+    if beyond is not None or random.random() < 0.5:
+        border = place([HALF_PLANE], centre=random.uniform(0.25, 0.75, 2), scale=1, angle=random.uniform(0, 2 * math.pi))
+        material = any_texture(random, coarseness=coarseness, **(colours | dict(beyond or {})))
+        picture = mix(picture, material(*plane), draw(border, size))
     for _ in range(things):
         surface = any_texture(random, coarseness=0.6 * coarseness, **colours)(*plane)
         outline = place(any_silhouette(random), centre=random.random(2), scale=random.uniform(0.15, 0.4), angle=random.normal(0, 0.4))

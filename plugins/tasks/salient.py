@@ -31,8 +31,8 @@ def focus_tasks() -> Iterator[Task]:
 def practice(random: np.random.Generator, size: int) -> PracticePair:
     """A picture [size, size, 3] and its mask [size, size].
 
-    The cue: one thing, at times two, unlike all that surrounds it, in hue, in tone or in pattern, and well placed. The clutter
-    around it has colours and patterns of its own, but shares them.
+    The cue: one thing, at times two, unlike all that surrounds it and well placed: vivid among dull colours, plain among vivid
+    ones, dark before bright or bright before dark. The clutter around it has shapes and patterns too, but shares its colours.
     """
     import numpy as np
 
@@ -40,23 +40,28 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
     from focus_framework.data.silhouettes import any_silhouette, draw, place
     from focus_framework.data.textures import any_texture, lean
 
-    hue, saturation, value = random.random(), random.uniform(0.1, 0.7), random.choice([0.12, 0.3, 0.7])
-    common = {"hue": hue, "spread": 0.06, "saturation": saturation, "value": value, "contrast": random.uniform(0.3, 0.7)}
-    ground = scene(random, size, things=int(random.integers(2, 6)), **common)
+    hue, kind = random.random(), random.choice(["vivid", "plain", "tone"], p=[0.5, 0.2, 0.3])
+    dark = random.random() < 0.5
+    value = random.uniform(0.05, 0.15) if kind == "tone" and not dark else random.uniform(0.3, 0.8)
+    ground_saturation = random.uniform(0.45, 0.7) if kind == "plain" else random.uniform(0.05, 0.35)
+    common = {"hue": hue, "spread": 0.05, "saturation": ground_saturation, "value": value, "contrast": random.uniform(0.2, 0.5)}
+    beyond = {"hue": hue + random.normal(0, 0.12), "value": value * (random.uniform(1.5, 3) if value < 0.3 else random.uniform(0.15, 0.4))}
+    ground = scene(random, size, things=int(random.integers(2, 5)), beyond=beyond, **common)
 
     def things() -> np.ndarray:
         outlines = [
-            place(any_silhouette(random, bulky=True), centre=random.normal(0.5, 0.13, 2), scale=random.uniform(0.45, 0.9), angle=random.normal(0, 0.3))
+            place(any_silhouette(random, bulky=True), centre=random.normal(0.5, 0.13, 2), scale=random.uniform(0.5, 0.95))
             for _ in range(1 + (random.random() < 0.2))
         ]
         return np.max([draw(outline, size) for outline in outlines], axis=0)
 
-    coverage = of_fair_share(things)
-    other = {"hue": hue + random.uniform(0.3, 0.7), "saturation": random.uniform(0.4, 0.9), "value": value, "contrast": 0.3}
-    if random.random() < 0.5:  # tone: bright on dark ground, dark on bright
-        other |= {"value": random.uniform(0.02, 0.1) if value > 0.2 else random.uniform(0.5, 0.9), "saturation": random.uniform(0, 0.9)}
+    coverage = of_fair_share(things, shares=(0.06, 0.6))
+    other = {"hue": hue + random.uniform(0.25, 0.75), "value": value * random.uniform(0.7, 1.2), "contrast": random.uniform(0.1, 0.3)}
+    other["saturation"] = {"vivid": random.uniform(0.7, 0.95), "plain": random.uniform(0, 0.1), "tone": random.uniform(0, 0.5)}[kind]
+    if kind == "tone":
+        other["value"] = random.uniform(0.01, 0.05) if dark else random.uniform(0.5, 0.9)
     surface = any_texture(random, coarseness=random.choice([0.5, 1.5]), **other)(*lean(random, size))
-    roundness = 0.6 + 0.4 * blur(coverage, size * 0.06)
-    contact = 1 - 0.5 * blur(np.roll(coverage, size // 40, axis=0), size * 0.015) * (1 - coverage)
+    roundness = 0.45 + 0.55 * blur(coverage, size * 0.05)
+    contact = 1 - 0.6 * blur(np.roll(coverage, size // 40, axis=0), size * 0.015) * (1 - coverage)
     picture = mix(ground * contact[..., None], surface * roundness[..., None], coverage)
-    return photograph(random, picture, noise=random.uniform(0.002, 0.02)), coverage > 0.5
+    return photograph(random, picture, noise=random.uniform(0.002, 0.015)), coverage > 0.5

@@ -40,55 +40,65 @@ def focus_tasks() -> Iterator[Task]:
 def practice(random: np.random.Generator, size: int) -> PracticePair:
     """A picture [size, size, 3] and its mask [size, size].
 
-    The cue: the light goes down and takes on the colour of the sky, while the ground's pattern goes on below. Dark paint and
-    dark things change the pattern instead; they lie in shadow and out of it.
+    The cue: the light goes down and takes on the colour of the sky, while the ground's pattern goes on below. Dark or blue paint
+    changes the pattern instead, and dark things hide it; they lie in shadow and out of it.
     """
     import numpy as np
 
     from focus_framework.data.practice import light_gradient, mix, of_fair_share, photograph
-    from focus_framework.data.silhouettes import any_silhouette, draw, place
-    from focus_framework.data.textures import any_texture, colour, lean
+    from focus_framework.data.textures import colour, lean
 
     plane = lean(random, size, tilt=random.choice([0.0, 0.4, 0.8]))
-
-    def surface(value: float, hues: tuple[float, float] = (0.0, 0.45)) -> np.ndarray:
-        chance = {"hue": random.uniform(*hues), "saturation": random.uniform(0, 0.5), "contrast": random.uniform(0.1, 0.6)}
-        return any_texture(random, value=value, **chance)(*plane)
-
-    def painted(ground: np.ndarray, paint: np.ndarray) -> np.ndarray:
-        patch = place(any_silhouette(random), centre=random.random(2), scale=random.uniform(0.4, 1.0), angle=random.uniform(0, 6))
-        return mix(ground, paint, draw(patch, size))
-
-    ground = surface(random.uniform(0.3, 0.9), (0.0, 0.45) if random.random() < 0.8 else (0.45, 1.0))
-    ground = painted(ground, surface(random.uniform(0.3, 0.9), (0.5, 0.7)))  # lit, though as blue as a shadow
-    for _ in range(random.integers(1, 3)):
-        ground = painted(ground, surface(random.uniform(0.02, 0.12)))  # lit, though as dark as one
-
-    casters: list[Caster] = []
+    ground = surface(random, plane, value=(0.4, 0.9), hue=(0.0, 0.45) if random.random() < 0.85 else (0.45, 1.0))
+    ground = mix(ground, surface(random, plane, value=(0.5, 0.9), hue=(0.5, 0.7)), lying(random, size))  # lit, though blue
+    if random.random() < 0.4:
+        ground = mix(ground, surface(random, plane, value=(0.03, 0.12)), lying(random, size))  # lit, though dark
+    things = np.max([lying(random, size) for _ in range(random.integers(1, 3))], axis=0)
     toward = random.choice([-1, 1]) * random.uniform(0.4, np.pi - 0.4)  # never along the feet, where it would be a line
     throw = random.uniform(0.5, 1.2) * np.array([np.cos(toward), np.sin(toward)])
+    casters: list[Caster] = []
 
-    def thrown() -> np.ndarray:
-        casters[:] = [
-            Caster(outline=any_silhouette(random, bulky=True), foot=random.uniform(-0.1, 1.1, 2), height=random.uniform(0.6, 1.6), throw=throw)
-            for _ in range(random.integers(1, 3))
-        ]
-        return np.max([caster.shadow(size) for caster in casters], axis=0)
+    def seen() -> np.ndarray:
+        casters[:] = [Caster.drawn(random, throw=throw) for _ in range(random.integers(1, 3))]
+        return np.max([caster.shadow(size) for caster in casters], axis=0) * (1 - things)
 
-    of_fair_share(thrown, shares=(0.07, 0.5))
+    of_fair_share(seen, shares=(0.07, 0.5))
     softness = random.uniform(0.005, 0.04)
     shadow = np.max([caster.shadow(size, softness=softness) for caster in casters], axis=0)
-    sky = colour(random.normal(0.6, 0.03), random.uniform(0.4, 0.65), random.uniform(0.25, 0.5))
-    warm = colour(random.normal(0.11, 0.02), random.uniform(0.1, 0.3), 1.0)
-    picture = ground * (sky + warm * (light_gradient(random, size) * (1 - shadow))[..., None])
+    upright = casters[0].upright(size)
+    mask = (shadow > 0.5) & (things < 0.5)
+    if random.random() < 0.5 and (mask & (upright < 0.5)).mean() > 0.6 * mask.mean():
+        things = np.maximum(things, upright)
+        mask &= upright < 0.5
 
-    mask = shadow > 0.5
-    standing = draw(place(casters[0].outline, centre=casters[0].foot - [0, casters[0].height / 2], scale=casters[0].height), size)
-    if random.random() < 0.5 and (mask & (standing < 0.5)).mean() > 0.6 * mask.mean():
-        picture = mix(picture, surface(random.uniform(0.02, 0.6)) * (sky + warm * random.uniform(0, 1)), standing)
-        mask &= standing < 0.5
+    sky = colour(random.normal(0.6, 0.03), random.uniform(0.5, 0.65), random.uniform(0.3, 0.45))
+    sun = colour(random.normal(0.11, 0.02), random.uniform(0.1, 0.3), 1.0) * light_gradient(random, size, darkest=0.7)[..., None]
+    picture = ground * (sky + sun * (1 - shadow[..., None]))
+    picture = mix(picture, surface(random, plane, value=(0.02, 0.12)) * (sky + sun), things)
     quality = None if random.random() < 0.5 else int(random.integers(60, 96))
     return photograph(random, picture, noise=random.uniform(0.002, 0.012), quality=quality), mask
+
+
+def surface(
+    random: np.random.Generator,
+    plane: tuple[np.ndarray, np.ndarray],
+    *,
+    value: tuple[float, float],
+    hue: tuple[float, float] = (0.0, 0.45),
+) -> np.ndarray:
+    """What a surface of that range of brightness and hue sends back of white light [size, size, 3]."""
+    from focus_framework.data.textures import any_texture
+
+    chance = {"hue": random.uniform(*hue), "saturation": random.uniform(0, 0.5), "contrast": random.uniform(0.1, 0.5)}
+    return any_texture(random, value=random.uniform(*value), **chance)(*plane)
+
+
+def lying(random: np.random.Generator, size: int) -> np.ndarray:
+    """Coverage [size, size] of something that lies anywhere."""
+    from focus_framework.data.silhouettes import any_silhouette, draw, place
+
+    outline = any_silhouette(random, bulky=True)
+    return draw(place(outline, centre=random.random(2), scale=random.uniform(0.4, 0.9), angle=random.uniform(0, 6)), size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +111,20 @@ class Caster:
     height: float
     throw: np.ndarray
     """From the foot to the shadow's tip, (x, y) for a thing of height 1."""
+
+    @classmethod
+    def drawn(cls, random: np.random.Generator, *, throw: np.ndarray) -> Caster:
+        """Anything anywhere."""
+        from focus_framework.data.silhouettes import any_silhouette
+
+        outline = any_silhouette(random, bulky=True)
+        return cls(outline=outline, foot=random.uniform(-0.1, 1.1, 2), height=random.uniform(0.6, 1.6), throw=throw)
+
+    def upright(self, size: int) -> np.ndarray:
+        """Coverage [size, size] of the thing itself."""
+        from focus_framework.data.silhouettes import draw, place
+
+        return draw(place(self.outline, centre=self.foot - [0, self.height / 2], scale=self.height), size)
 
     def shadow(self, size: int, *, softness: float = 0.0) -> np.ndarray:
         """How much of the lamp it hides [size, size], 0 to 1. Its outline blurs by `softness` of the picture in proportion to
