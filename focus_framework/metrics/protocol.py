@@ -29,6 +29,7 @@ OF_PAIRS: Mapping[str, Callable[[Pairs], Tensor]] = {
     "auc": pooled.auc_of_pairs,
     "iou": pooled.iou_of_pairs,
 }
+CURVES = ("precision", "recall", "f_beta", "e_measure")
 CURVE_OF_MAXIMUM = {"e_measure_max": "e_measure", "f_beta_max": "f_beta"}
 """Metrics that are, of a data set, the maximum of a mean curve, and the curve."""
 
@@ -93,7 +94,7 @@ def compute(
         truth: masks of the same sizes, bool (or 8-bit).
         names: metrics out of `METRICS`.
         protocol: ``standard`` or ``release``.
-        curves: also return ``curves``, `[B, 4, 256]`: precision, recall, F-beta and E at the thresholds 255 to 0.
+        curves: also return ``curves``, `[B, 4, 256]`: `CURVES` at the thresholds 255, 254, ..., 0.
 
     Returns:
         For each name one value an image, float64 `[B]`, NaN where it is undefined.

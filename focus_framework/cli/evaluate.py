@@ -1,0 +1,194 @@
+"""``focus evaluate``: a model on data sets, or anybody's mask files, against the truth."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import ConfigError
+from ..interfaces import METRICS
+from .common import Progress, complete_plugins, json_option, note, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..interfaces import Task
+    from ..predict import Model
+    from ..report import Section
+    from ..tables import Table
+
+folder = click.Path(exists=True, file_okay=False, path_type=Path)
+new_file = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.option("--checkpoint", metavar="C", help="A .safetensors file, a released .pth, or hf://owner/name.")
+@click.option("--predictions", type=folder, metavar="DIR", help="Mask files in place of a checkpoint: grey, at the size of the masks.")
+@click.option("--masks", type=folder, metavar="DIR", help="The true masks of --predictions, of the same names.")
+@click.option("--task-plugin", metavar="T", shell_complete=complete_plugins("task"), help="The task; by default the checkpoint's own.")
+@click.option(
+    "--data", multiple=True, metavar="D", help="A known data set or a folder with images/ and masks/; may be given several times."
+)
+@click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the known data sets lie.")
+@click.option("--protocol", default="standard", show_default=True, type=click.Choice(["standard", "release"]), help="By which rules.")
+@click.option("--batch-size", default=8, show_default=True, type=click.IntRange(min=1), help="Pictures that go through the model together.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
+@click.option("--csv", "csv_file", type=new_file, metavar="FILE", help="Also write the table as CSV.")
+@click.option("--latex", "latex_file", type=new_file, metavar="FILE", help="Also write the table for LaTeX.")
+@click.option(
+    "--report", "report_file", type=new_file, metavar="FILE", help="Also write a page of HTML: tables, curves, pictures, every image."
+)
+@json_option
+def evaluate(
+    checkpoint: str | None,
+    predictions: Path | None,
+    masks: Path | None,
+    task_plugin: str | None,
+    data: tuple[str, ...],
+    data_root: Path | None,
+    protocol: str,
+    batch_size: int,
+    device: str,
+    csv_file: Path | None,
+    latex_file: Path | None,
+    report_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure a checkpoint on data sets, or mask files against the true masks.
+
+    With --checkpoint, the data are --data, or else practice pictures of the task that were not trained on. With --predictions, the
+    truth is --masks or one --data.
+
+    Numbers of the protocol standard equal PySODMetrics and scikit-learn; release is what the authors of FOCUS print (binarised maps).
+    """
+    _check_call(checkpoint, predictions, masks, data)
+    from ..registry import registry
+    from ..tables import as_csv, as_latex, tables
+
+    task = registry().find_task(task_plugin).get() if task_plugin else None
+    if predictions:
+        sections = [_measure_files(predictions, masks or data[0], data_root, task, protocol, report_file is not None)]
+    else:
+        assert checkpoint is not None  # _check_call has seen to it
+        model = _load(checkpoint, device)
+        task = task or _task_named(model.task)
+        references = data or ("practice",)
+        sections = [_measure_model(model, name, data_root, task, protocol, batch_size, report_file is not None) for name in references]
+    made = tables([section.evaluation for section in sections], task.metrics if task else METRICS)
+    if csv_file:
+        _write(csv_file, as_csv(made))
+    if latex_file:
+        _write(latex_file, as_latex(made))
+    if report_file:
+        from ..report import render
+
+        _write(report_file, render(sections, made, task.primary_metric if task else "s_measure"))
+    if as_json:
+        from ..metrics import PROTOCOLS
+
+        print_json({"results": [section.evaluation.as_json() for section in sections], "protocol": asdict(PROTOCOLS[protocol])})
+    else:
+        _print(made, sections)
+
+
+def _check_call(checkpoint: str | None, predictions: Path | None, masks: Path | None, data: Sequence[str]) -> None:
+    if (checkpoint is None) == (predictions is None):
+        raise ConfigError("give either --checkpoint, to measure a model, or --predictions, to measure mask files")
+    if masks and not predictions:
+        raise ConfigError("--masks goes with --predictions; the data of a checkpoint are given with --data")
+    if predictions and (masks is None) == (len(data) != 1):
+        raise ConfigError("give the truth of --predictions: either --masks DIR or one --data")
+
+
+def _task_named(name: str) -> Task | None:
+    """The checkpoint's task, or none where its plugin is not installed: then all metrics are shown."""
+    from ..errors import PluginError
+    from ..registry import registry
+
+    try:
+        return registry().get("task", name)
+    except PluginError as error:
+        note(f"{error}\nWithout it no published data sets are known, and all metrics are shown.")
+        return None
+
+
+def _load(checkpoint: str, device: str) -> Model:
+    from ..predict import load
+
+    model = load(checkpoint, device=device)
+    note(f"measuring on {model.device}")
+    return model
+
+
+def _measure_files(
+    predictions: Path, truth: Path | str, data_root: Path | None, task: Task | None, protocol: str, keep_scores: bool
+) -> Section:
+    from ..data.pairs import find_pairs
+    from ..evaluate import evaluate_files
+    from ..report import section_of_files
+    from ..samples import pair_predictions, published_figures
+
+    by_name = isinstance(truth, str)
+    predicted = pair_predictions(predictions, find_pairs(truth, task=task, root=data_root) if isinstance(truth, str) else truth)
+    with Progress(len(predicted), "measured") as progress:
+        evaluation = evaluate_files(
+            predicted,
+            data=str(truth),
+            protocol=protocol,
+            published=published_figures(str(truth), task) if by_name else None,
+            keep_scores=keep_scores,
+            on_done=progress.advance,
+        )
+    return section_of_files(evaluation, predicted)
+
+
+def _measure_model(
+    model: Model, reference: str, data_root: Path | None, task: Task | None, protocol: str, batch_size: int, keep_scores: bool
+) -> Section:
+    from ..evaluate import evaluate_model
+    from ..report import section_of_model
+    from ..samples import find_samples, published_figures
+
+    samples = find_samples(reference, task=task, root=data_root, size=model.config.preprocessing.size)
+    with Progress(len(samples), f"{reference}: measured") as progress:
+        evaluation = evaluate_model(
+            model,
+            samples,
+            data=reference,
+            protocol=protocol,
+            published=published_figures(reference, task),
+            batch_size=batch_size,
+            keep_scores=keep_scores,
+            on_done=progress.advance,
+        )
+    return section_of_model(evaluation, model, samples)
+
+
+def _print(made: Sequence[Table], sections: Sequence[Section]) -> None:
+    import sys
+
+    from rich.console import Console
+
+    from ..tables import LABELS, rich_table
+
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    for table in made:
+        console.print(rich_table(table))
+    for section in sections:
+        evaluation = section.evaluation
+        for metric, count in evaluation.undefined.items():
+            if metric in made[0].metrics:
+                note(
+                    f"{evaluation.data}: {LABELS[metric]} is undefined for {count} of {evaluation.count} images, which its mean leaves out"
+                )
+
+
+def _write(path: Path, text: str) -> None:
+    from ..files import replacing
+
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+    note(f"wrote {path}")

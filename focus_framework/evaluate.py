@@ -1,0 +1,181 @@
+"""Predictions against masks: anybody's mask files, or a model over data sets.
+
+Maps of a model are rounded to 8 bits, as its mask files are, so that a checkpoint and the files it wrote get the same numbers. No
+map is kept: memory does not grow with the number of images, but for the numbers of each image where they are asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .interfaces import METRICS
+from .metrics import CURVES, Totals, compute
+from .samples import Grey, Mask, Predicted, Sample
+
+if TYPE_CHECKING:
+    from .predict import Model, Result
+
+
+@dataclass(frozen=True)
+class Score:
+    """The numbers of one image; NaN where one is undefined."""
+
+    name: str
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The numbers of one data set by one protocol."""
+
+    data: str
+    count: int
+    """Images."""
+    protocol: str
+    metrics: Mapping[str, float]
+    """Over all images; NaN where no image defines it."""
+    undefined: Mapping[str, int]
+    """Images for which a metric is undefined, which are left out of its mean; names without any are left out."""
+    curves: Mapping[str, Sequence[float]]
+    """Mean precision, recall, F-beta and E at the thresholds 255, 254, ..., 0."""
+    published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Figures of others; all that are known were made by the protocol ``release``."""
+    scores: tuple[Score, ...] = ()
+    """Those of each image, where they were asked for."""
+
+    def as_json(self) -> dict[str, Any]:
+        """What ``focus evaluate --json`` prints for it."""
+        return {
+            "data": self.data,
+            "count": self.count,
+            "protocol": self.protocol,
+            "metrics": dict(self.metrics),
+            "undefined": dict(self.undefined),
+            "published": {"protocol": "release", "figures": dict(self.published)} if self.published else {},
+        }
+
+
+def evaluate_files(
+    predicted: Sequence[Predicted],
+    *,
+    data: str,
+    protocol: str = "standard",
+    published: Mapping[str, Mapping[str, float]] | None = None,
+    keep_scores: bool = False,
+    on_done: Callable[[str], None] = lambda name: None,
+) -> Evaluation:
+    """Grey mask files against masks, on all cores. Raises `DataError` for a file that cannot be read or has not the size of its
+    mask."""
+    jobs = ((one.name, partial(_score, one.read, protocol)) for one in predicted)
+    workers = os.cpu_count() or 1
+    with _one_thread_each(), ThreadPoolExecutor(workers) as pool:
+        return _collect(_in_order(pool, jobs, 2 * workers), data, protocol, published, keep_scores, on_done)
+
+
+def evaluate_model(
+    model: Model,
+    samples: Sequence[Sample],
+    *,
+    data: str,
+    protocol: str = "standard",
+    published: Mapping[str, Mapping[str, float]] | None = None,
+    batch_size: int = 8,
+    keep_scores: bool = False,
+    on_done: Callable[[str], None] = lambda name: None,
+) -> Evaluation:
+    """A model's maps at source size against the masks of a data set; while it works on the next pictures, the last ones are measured.
+
+    Raises `DataError` for a picture or mask that cannot be read, or where their sizes differ.
+    """
+
+    def jobs() -> Iterator[tuple[str, Callable[[], dict[str, Tensor]]]]:
+        results = model.stream((sample.read_image() for sample in samples), batch_size=batch_size)
+        for sample, result in zip(samples, results, strict=True):
+            yield sample.name, partial(_score, partial(_with_mask, sample, as_levels(result, protocol)), protocol)
+
+    with ThreadPoolExecutor(2) as pool:
+        return _collect(_in_order(pool, jobs(), 2 * batch_size), data, protocol, published, keep_scores, on_done)
+
+
+def as_levels(result: Result, protocol: str) -> Grey:
+    """A model's map as its file has it, 0..255: the grey one, or, for the protocol ``release``, the binary one."""
+    return np.rint((result.mask if protocol == "release" else result.probability) * np.float32(255)).astype(np.uint8)
+
+
+def _with_mask(sample: Sample, level: Grey) -> tuple[Grey, Mask]:
+    return level, sample.read_mask((level.shape[0], level.shape[1]))
+
+
+def _score(read: Callable[[], tuple[Grey, Mask]], protocol: str) -> dict[str, Tensor]:
+    level, mask = read()
+    # As numbers of floating point, for a file of nothing but 0 and 1 is a nearly black map here, not a binary one.
+    return compute(torch.from_numpy(level).double() / 255, torch.from_numpy(mask), protocol=protocol, curves=True)
+
+
+Job: TypeAlias = "tuple[str, Callable[[], dict[str, Tensor]]]"
+
+
+def _in_order(pool: ThreadPoolExecutor, jobs: Iterable[Job], ahead: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """The results of jobs in their order, at most `ahead` of them begun before they are wanted."""
+    waiting: deque[tuple[str, Future[dict[str, Tensor]]]] = deque()
+    try:
+        for name, job in jobs:
+            waiting.append((name, pool.submit(job)))
+            if len(waiting) >= ahead:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        while waiting:
+            done, future = waiting.popleft()
+            yield done, future.result()
+    finally:
+        for _, future in waiting:
+            future.cancel()
+
+
+def _collect(
+    results: Iterable[tuple[str, dict[str, Tensor]]],
+    data: str,
+    protocol: str,
+    published: Mapping[str, Mapping[str, float]] | None,
+    keep_scores: bool,
+    on_done: Callable[[str], None],
+) -> Evaluation:
+    total = Totals.of(METRICS)
+    scores: list[Score] = []
+    for name, values in results:
+        total.add(values)
+        if keep_scores:
+            scores.append(Score(name, {metric: float(values[metric]) for metric in METRICS}))
+        on_done(name)
+    return Evaluation(
+        data=data,
+        count=int(total.images),
+        protocol=protocol,
+        metrics={name: float(value) for name, value in total.values().items()},
+        undefined=total.undefined,
+        curves=dict(zip(CURVES, total.mean_curves.tolist(), strict=True)),
+        published=published or {},
+        scores=tuple(scores),
+    )
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Images side by side, each on one core: quicker than all cores on one image."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,191 @@
+"""An evaluation as one page of HTML that needs nothing beside it: tables, curves, pictures, and the numbers of every image."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from . import __version__
+from .evaluate import Evaluation, Score, as_levels
+from .interfaces import LOWER_IS_BETTER
+from .predict import Model
+from .report_page import PAGE
+from .samples import Grey, Mask, Predicted, Sample
+from .tables import LABELS, Table, number, title
+
+SHOWN = 4
+"""Images shown as best, as median and as worst, each."""
+TILE = 190
+"""Pixels of the longer side of a small picture."""
+MISSED, WRONG = (60, 120, 255), (255, 70, 50)
+
+
+@dataclass(frozen=True)
+class View:
+    """What is shown of one image; `picture` `[H, W, 3]` is None where only masks are known."""
+
+    picture: NDArray[np.uint8] | None
+    truth: Mask
+    level: Grey
+
+
+@dataclass(frozen=True)
+class Section:
+    """A data set in the report: its numbers, with `Evaluation.scores`, and a way to see one of its images again."""
+
+    evaluation: Evaluation
+    view: Callable[[str], View]
+
+
+def section_of_files(evaluation: Evaluation, predicted: Sequence[Predicted]) -> Section:
+    """Prediction files are read again for the few images that are shown."""
+    by_name = {one.name: one for one in predicted}
+
+    def view(name: str) -> View:
+        one = by_name[name]
+        level, mask = one.read()
+        return View(one.pair.read_image() if one.has_picture else None, mask, level)
+
+    return Section(evaluation, view)
+
+
+def section_of_model(evaluation: Evaluation, model: Model, samples: Sequence[Sample]) -> Section:
+    """The model predicts the few images that are shown once more: maps are not kept."""
+    by_name = {sample.name: sample for sample in samples}
+
+    def view(name: str) -> View:
+        picture = by_name[name].read_image()
+        level = as_levels(model.predict(picture), evaluation.protocol)
+        return View(picture, by_name[name].read_mask((level.shape[0], level.shape[1])), level)
+
+    return Section(evaluation, view)
+
+
+def render(sections: Sequence[Section], tables: Sequence[Table], metric: str) -> str:
+    """The page; `metric` decides which images are the best, the median and the worst."""
+    heading = ", ".join(section.evaluation.data for section in sections)
+    parts = [_table(table) for table in tables]
+    parts += [_undefined(section.evaluation) for section in sections]
+    parts.append(f"<h2>Curves</h2>{_curves([section.evaluation for section in sections])}")
+    parts += [_examples(section, metric) for section in sections]
+    parts += [_every_image(section.evaluation, tables[0].metrics) for section in sections]
+    return PAGE.substitute(title=escape(heading), body="\n".join(parts), version=__version__)
+
+
+def _table(table: Table) -> str:
+    header = "".join(f"<th>{escape(label)}</th>" for label in table.header)
+    rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>" for cells in table.cells())
+    return f"<p>{escape(title(table))}</p><table><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _undefined(evaluation: Evaluation) -> str:
+    if not evaluation.undefined:
+        return ""
+    said = ", ".join(f"{LABELS[name]} for {count}" for name, count in evaluation.undefined.items())
+    return f"<p>{escape(evaluation.data)}: undefined, and left out of the mean, {said} of {evaluation.count} images.</p>"
+
+
+def _curves(evaluations: Sequence[Evaluation]) -> str:
+    """Precision over recall, and F-beta and E over the threshold, a line a data set, as SVG."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    grey = "#808080"  # readable on a light page and on a dark one
+    style: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "focus",
+        "text.color": grey,
+        "axes.labelcolor": grey,
+        "axes.edgecolor": grey,
+    }
+    style |= {"xtick.color": grey, "ytick.color": grey, "legend.frameon": False, "font.size": 9}
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(11, 3.4), layout="constrained")
+        precision_recall, f_beta, e_measure = figure.subplots(1, 3)
+        for evaluation in evaluations:
+            curves, thresholds = evaluation.curves, np.arange(255, -1, -1)
+            precision_recall.plot(curves["recall"], curves["precision"], label=evaluation.data)
+            f_beta.plot(thresholds, curves["f_beta"])
+            e_measure.plot(thresholds, curves["e_measure"])
+        labels = (("recall", "precision"), ("threshold", "F (β² = 0.3)"), ("threshold", "E"))
+        for axes, (x, y) in zip((precision_recall, f_beta, e_measure), labels, strict=True):
+            axes.set(xlabel=x, ylabel=y, ylim=(0, 1.02), xlim=(0, 1.02 if x == "recall" else 255))
+            axes.grid(color=grey, alpha=0.25, linewidth=0.5)
+            axes.patch.set_visible(False)
+        precision_recall.legend(loc="lower left")
+        text = io.StringIO()
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    return text.getvalue()[text.getvalue().index("<svg") :]
+
+
+def _examples(section: Section, metric: str) -> str:
+    evaluation = section.evaluation
+    parts = [f"<h2>{escape(evaluation.data)}: best, median and worst by {LABELS[metric]}</h2>"]
+    chosen = best_median_worst(evaluation.scores, metric)
+    if not chosen:
+        parts.append(f"<p>{LABELS[metric]} is defined for no image.</p>")
+    for kind, scores in chosen.items():
+        cards = "".join(_card(score, section.view(score.name), metric) for score in scores)
+        parts.append(f"<h3>{kind}</h3><div class='cards'>{cards}</div>")
+    return "".join(parts)
+
+
+def best_median_worst(scores: Sequence[Score], metric: str, count: int = SHOWN) -> dict[str, list[Score]]:
+    """`count` images of each kind, fewer where there are not enough to show each once; none for which the metric is undefined."""
+    defined = [score for score in scores if not math.isnan(score.values[metric])]
+    order = sorted(defined, key=lambda score: score.values[metric], reverse=metric not in LOWER_IS_BETTER)
+    count = min(count, max(1, len(order) // 3))
+    middle = (len(order) - count) // 2
+    chosen = {"Best": order[:count], "Median": order[middle : middle + count], "Worst": order[::-1][:count]}
+    return chosen if len(order) >= 3 else {"Best to worst": order} if order else {}
+
+
+def _card(score: Score, view: View, metric: str) -> str:
+    tiles = [] if view.picture is None else [("picture", view.picture)]
+    tiles += [("truth", view.truth.astype(np.uint8) * 255), ("prediction", view.level), ("errors", _errors(view))]
+    figures = "".join(f"<figure>{_image(array, kind)}<figcaption>{kind}</figcaption></figure>" for kind, array in tiles)
+    caption = f"{escape(score.name)} <b>{LABELS[metric]} {number(metric, score.values)}</b>"
+    return f"<div class='card'><div>{caption}</div><div class='tiles'>{figures}</div></div>"
+
+
+def _errors(view: View) -> NDArray[np.uint8]:
+    """The picture in grey, missed foreground blue and wrongly marked background red."""
+    mask = view.level > 127
+    ground = cv2.cvtColor(view.picture, cv2.COLOR_RGB2GRAY) if view.picture is not None else view.truth.astype(np.uint8) * 90
+    drawn = np.repeat(ground[..., None] // 2 + 60, 3, axis=2)
+    for where, colour in ((view.truth & ~mask, MISSED), (mask & ~view.truth, WRONG)):
+        drawn[where] = (drawn[where] * 0.35 + np.array(colour) * 0.65).astype(np.uint8)
+    return drawn
+
+
+def _image(array: NDArray[np.uint8], kind: str) -> str:
+    scale = TILE / max(array.shape[:2])
+    size = (max(1, round(array.shape[1] * scale)), max(1, round(array.shape[0] * scale)))
+    small = cv2.resize(array, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
+    form = ".jpg" if kind in ("picture", "errors") else ".png"
+    _, data = cv2.imencode(form, small[..., ::-1] if small.ndim == 3 else small)
+    mime = "jpeg" if form == ".jpg" else "png"
+    code = base64.b64encode(data.tobytes()).decode()
+    return f'<img alt="{kind}" width="{size[0]}" height="{size[1]}" src="data:image/{mime};base64,{code}">'
+
+
+def _every_image(evaluation: Evaluation, metrics: Sequence[str]) -> str:
+    """All numbers of all images; a click on a column sorts by it."""
+    header = "".join(f"<th><button type='button'>{label}</button></th>" for label in ("image", *(LABELS[name] for name in metrics)))
+    rows = "".join(
+        f"<tr><td>{escape(score.name)}</td>" + "".join(f"<td>{number(name, score.values)}</td>" for name in metrics) + "</tr>"
+        for score in evaluation.scores
+    )
+    return (
+        f"<h2>{escape(evaluation.data)}: every image</h2><p>Click a column to sort by it.</p>"
+        f"<div class='every'><table class='sortable'><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )

@@ -1,0 +1,152 @@
+"""Evaluations as tables: one protocol a table, in plain text, CSV and LaTeX.
+
+The figures that others print were made by the protocol ``release``. They stand in a table of their own unless one's own numbers were
+made by it too: numbers of two protocols never share a column.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .errors import ConfigError
+from .interfaces import LOWER_IS_BETTER, METRICS
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+    from .evaluate import Evaluation
+
+LABELS = {
+    "s_measure": "S", "e_measure_mean": "E mean", "e_measure_max": "E max", "e_measure_adaptive": "E adp",
+    "weighted_f": "wF", "f_beta_mean": "F mean", "f_beta_max": "F max", "f_beta_adaptive": "F adp",
+    "mae": "MAE", "ber": "BER %", "f1": "F1", "auc": "AUC", "iou": "IoU",
+}  # fmt: skip
+"""What the field calls the metrics."""
+PUBLISHED_PROTOCOL = "release"
+OWN = "this run"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One data set by one source; `count` is None where it is not known."""
+
+    data: str
+    source: str
+    count: int | None
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Numbers of one protocol; a row has NaN, or nothing, where there is no number."""
+
+    protocol: str
+    metrics: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def header(self) -> list[str]:
+        return ["data", "source", "images", *(LABELS[name] for name in self.metrics)]
+
+    def cells(self) -> list[list[str]]:
+        """Every row as text, in the order of the header."""
+        return [
+            [row.data, row.source, "" if row.count is None else str(row.count), *(number(name, row.values) for name in self.metrics)]
+            for row in self.rows
+        ]
+
+
+def number(metric: str, values: Mapping[str, float]) -> str:
+    """A value as text: percent with two decimals, all else with four; a dash where it is undefined or not known."""
+    value = values.get(metric, math.nan)
+    return "-" if math.isnan(value) else f"{value:.{2 if metric == 'ber' else 4}f}"
+
+
+def tables(evaluations: Sequence[Evaluation], metrics: Sequence[str] = METRICS) -> list[Table]:
+    """The evaluations as one table, and the published figures beside it where they are of another protocol.
+
+    Raises `ConfigError` where the evaluations were not made by one protocol.
+    """
+    protocols = {evaluation.protocol for evaluation in evaluations}
+    if len(protocols) != 1:
+        raise ConfigError(f"numbers of the protocols {' and '.join(sorted(protocols))} cannot share a table; evaluate both by one")
+    protocol = protocols.pop()
+    own = [Row(e.data, OWN, e.count, e.metrics) for e in evaluations]
+    others = [Row(e.data, source, None, figures) for e in evaluations for source, figures in e.published.items()]
+    names = tuple(metrics)
+    if protocol == PUBLISHED_PROTOCOL:
+        return [Table(protocol, names, tuple(sorted([*own, *others], key=lambda row: [e.data for e in evaluations].index(row.data))))]
+    made = [Table(protocol, names, tuple(own))]
+    if others:
+        known = tuple(name for name in METRICS if any(name in row.values for row in others))
+        made.append(Table(PUBLISHED_PROTOCOL, known, tuple(others)))
+    return made
+
+
+def title(table: Table) -> str:
+    """What has to be said above a table."""
+    from .metrics import PROTOCOLS
+
+    rules = PROTOCOLS[table.protocol]
+    heading = "published figures, protocol" if all(row.source != OWN for row in table.rows) else "protocol"
+    return f"{heading} {rules.name}: {rules.map}; {rules.note}"
+
+
+def rich_table(table: Table) -> RichTable:
+    """The table for a terminal; the arrow says which way is better."""
+    from rich.table import Table as RichTable
+
+    drawn = RichTable(title=title(table), title_justify="left", title_style="")
+    for index, label in enumerate(table.header):
+        metric = table.metrics[index - 3] if index > 2 else None
+        arrow = "" if metric is None else " ↓" if metric in LOWER_IS_BETTER else " ↑"
+        drawn.add_column(label + arrow, justify="left" if index < 2 else "right", no_wrap=index > 1, overflow="fold")
+    for cells in table.cells():
+        drawn.add_row(*cells)
+    return drawn
+
+
+def as_csv(made: Sequence[Table]) -> str:
+    """All tables as one CSV, a column for the protocol of each row, full precision, metrics by their names."""
+    names = [name for name in METRICS if any(name in table.metrics for table in made)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["protocol", "data", "source", "images", *names])
+    for table in made:
+        for row in table.rows:
+            values = [row.values.get(name, math.nan) for name in names]
+            cells = ["" if math.isnan(value) else repr(value) for value in values]
+            writer.writerow([table.protocol, row.data, row.source, "" if row.count is None else row.count, *cells])
+    return text.getvalue()
+
+
+def as_latex(made: Sequence[Table]) -> str:
+    """Each table as a ``tabular`` (package booktabs), its protocol in a comment above."""
+    return "\n".join(_latex(table) for table in made)
+
+
+def _latex(table: Table) -> str:
+    arrows = [rf" $\{'down' if name in LOWER_IS_BETTER else 'up'}arrow$" for name in table.metrics]
+    header = [_escaped(label) + arrow for label, arrow in zip(table.header, ["", "", "", *arrows], strict=True)]
+    lines = [
+        f"% {title(table)}",
+        rf"\begin{{tabular}}{{llr{'r' * len(table.metrics)}}}",
+        r"\toprule",
+        " & ".join(header) + r" \\",
+        r"\midrule",
+        *(" & ".join(_escaped(cell) for cell in cells) + r" \\" for cells in table.cells()),
+        r"\bottomrule",
+        r"\end{tabular}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _escaped(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(special.get(sign, f"\\{sign}" if sign in "&%$#_{}" else sign) for sign in text)
