@@ -200,8 +200,9 @@ def resolve(
     from_file = _read_file(file) if file else {}
     from_set = dict(_parse_assignment(text) for text in assignments)
     given = {key: value for key, value in (options or {}).items() if value is not None}
-    preset = preset or from_set.pop("preset", None) or from_file.pop("preset", None) or "quick"
-    from_file.pop("task", None)
+    named = {"command line": preset, "--set": from_set.pop("preset", None), f"file {file}": from_file.pop("preset", None)}
+    preset_source, preset = next(((layer, name) for layer, name in named.items() if name), ("default", "quick"))
+    from_file.pop("task", None)  # the caller has looked it up, see `task_in`
     layers = {
         f"preset {preset}": read_preset(preset),
         f"task {task}": flatten(wishes or {}),
@@ -210,13 +211,18 @@ def resolve(
         "command line": given,
     }
     values: dict[str, Any] = {"task": task, "preset": preset}
-    sources = dict.fromkeys(values, "command line")
+    sources = {"task": "command line", "preset": preset_source}
     for layer, settings in layers.items():
         for key in settings:
             _check_known(key, layer)
         values = _stack(values, settings)
         sources = {key: source for key, source in sources.items() if key in values} | dict.fromkeys(settings, layer)
     return Resolved(_validate(values, sources), sources)
+
+
+def task_in(file: Path) -> str | None:
+    """The task that a configuration file names, if it names one."""
+    return _read_file(file).get("task")
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ConfigError, DataError
+from .files import replacing
 from .images import list_images, read_image, write_image
 
 if TYPE_CHECKING:
@@ -165,13 +165,9 @@ class Coco:
         )
 
     def write(self, path: Path) -> None:
-        """The data set as JSON, written beside its name and renamed into place."""
-        beside = path.with_name(f".focus-{uuid.uuid4().hex}")
-        try:
+        """The data set as JSON."""
+        with replacing(path) as beside:
             beside.write_text(json.dumps(self.table))
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
 
 
 def run_lengths(mask: NDArray[np.bool_]) -> list[int]:

@@ -45,6 +45,14 @@ class Entry:
     description: Description | None
     error: str = ""
 
+    @property
+    def reference(self) -> str:
+        """What finds it again from any folder: its name or, of a task that is not packaged, file or module."""
+        path, colon, attribute = self.origin.partition(":")
+        if self.distribution != self.origin:
+            return self.name
+        return f"{Path(path).resolve()}{colon}{attribute}" if path.endswith(".py") else self.origin
+
     def get(self) -> Any:
         """The description; raises `PluginError` with the reason where the plugin is broken."""
         if self.description is None:

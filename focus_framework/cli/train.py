@@ -1,0 +1,168 @@
+"""``focus train``: options to settings, and the progress and end of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from ..errors import ConfigError
+from .common import Progress, complete_plugins, json_option, note, print_json
+
+if TYPE_CHECKING:
+    from ..config import Resolved
+    from ..interfaces import Task
+    from ..training.loop import Progress as Step
+    from ..training.run import Summary
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _complete_presets(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from ..config import presets
+
+    return [CompletionItem(name) for name in presets() if name.startswith(incomplete)]
+
+
+SETTINGS = {
+    "data.train": click.Option(
+        ["--data"], metavar="D", help="A folder with images/ and masks/, images=DIR,masks=DIR, a known data set; default: practice images."
+    ),
+    "data.root": click.Option(["--data-root"], metavar="DIR", help="Where the known data sets lie."),
+    "backbone.name": click.Option(
+        ["--backbone"], metavar="NAME", shell_complete=complete_plugins("backbone"), help="A backbone, or a network of timm."
+    ),
+    "backbone.weights": click.Option(["--backbone-weights"], metavar="pretrained|FILE|none", help="What the backbone starts from."),
+    "enhancer.name": click.Option(
+        ["--enhancer"], metavar="NAME|none", shell_complete=complete_plugins("enhancer", "none"), help="The edge enhancer."
+    ),
+    "refiner.name": click.Option(
+        ["--refiner"], metavar="NAME|none", shell_complete=complete_plugins("refiner", "none"), help="The CLIP refiner."
+    ),
+    "prompts.foreground": click.Option(["--foreground-prompt"], metavar="TEXT", help="Sentence for what lies inside the mask."),
+    "prompts.background": click.Option(["--background-prompt"], metavar="TEXT", help="Sentence for what lies outside the mask."),
+    "preprocessing.size": click.Option(["--image-size"], type=int, help="Side of the network's input, a multiple of 32."),
+    "training.batch_size": click.Option(["--batch-size"], type=int, help="Pictures a step."),
+    "training.steps": click.Option(["--steps"], type=int, help="Length of the run."),
+    "training.minutes": click.Option(["--minutes"], type=float, help="Length of the run as a time; the schedule follows it."),
+    "training.learning_rate": click.Option(["--learning-rate"], type=float, help="The highest learning rate."),
+    "training.seed": click.Option(["--seed"], type=int, help="What all chance follows from."),
+    "training.precision": click.Option(["--precision"], metavar="fp32|bf16|fp16", help="Of the network's arithmetic."),
+    "training.device": click.Option(["--device"], help="auto, cpu, cuda, cuda:1 or mps."),
+    "training.checkpoint_every": click.Option(["--checkpoint-every"], type=int, metavar="STEPS", help="Steps between checkpoints."),
+    "refiner.options.model": click.Option(["--clip-model"], metavar="NAME", help="The refiner's CLIP, a model of open_clip."),
+    "refiner.options.weights": click.Option(["--clip-weights"], metavar="FILE|TAG|random", help="The weights of that CLIP."),
+}
+"""Settings that have an option of their own. Whether a value fits is for the configuration to say."""
+
+
+TASK = click.Option(
+    ["--task-plugin"], metavar="T", shell_complete=complete_plugins("task"), help="A task's name, module:attribute or file.py."
+)
+
+
+@click.command(params=[TASK, *SETTINGS.values()])
+@click.option("--preset", shell_complete=_complete_presets, help="quick (the default), paper-large, paper-giant, ...")
+@click.option("--config", "file", type=click.Path(path_type=Path), help="Settings as TOML, as a run folder's config.toml has them.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting, e.g. training.weight_decay=0.1; repeatable.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the run; default: runs/TASK, numbered.")
+@click.option("--resume", metavar="RUN", type=click.Path(path_type=Path), help="Go on with the run in this folder.")
+@click.option("--show-config", is_flag=True, help="Print all settings and where each came from, and stop.")
+@json_option
+def train(
+    task_plugin: str | None,
+    preset: str | None,
+    file: Path | None,
+    assignments: tuple[str, ...],
+    out: Path | None,
+    resume: Path | None,
+    show_config: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Train on a task's pictures, or on its practice images.
+
+    A setting is decided by the command line, else --set, else --config, else the task plugin, else the preset.
+    """
+    from ..config import resolve, task_in
+    from ..registry import registry
+
+    if resume and (file or out):
+        raise ConfigError("--resume takes its settings from the run's own folder and writes there; leave out --config and --out")
+    if resume and not (resume / "config.toml").is_file():
+        raise ConfigError(f"{resume} is not the folder of a run: it has no config.toml")
+    file = resume / "config.toml" if resume else file
+    reference = task_plugin or (task_in(file) if file else None)
+    if not reference:
+        raise ConfigError("which task? Say --task-plugin NAME; focus plugins list shows the names")
+    entry = registry().find_task(reference)
+    given = {setting: options[str(option.name)] for setting, option in SETTINGS.items()}
+    task = entry.get()
+    resolved = resolve(task.name, preset=preset, wishes=task.defaults, file=file, assignments=assignments, options=given)
+    if show_config:
+        _show_config(resolved, as_json)
+        return
+    from ..training.run import new_folder
+    from ..training.run import train as run
+
+    folder = resume or out or new_folder(task)
+    try:
+        with Progress(1, "trained") as progress:
+            summary = run(resolved, entry, folder, resume=bool(resume), on_progress=_step_shower(progress))
+    except KeyboardInterrupt:
+        note(f"what was trained until the last checkpoint is kept: focus train --resume {folder}")
+        raise
+    if as_json:
+        print_json(summary.as_json())
+    else:
+        _show_summary(summary, task)
+
+
+def _show_config(resolved: Resolved, as_json: bool) -> None:
+    """Every setting with its value and the layer it came from."""
+    from ..config import flatten
+
+    settings = flatten(resolved.config.model_dump())
+    sources = {key: resolved.sources.get(key, "default") for key in settings}
+    if as_json:
+        print_json({"config": resolved.config.model_dump(), "sources": sources})
+        return
+    lines = [f"{key} = {_toml(value)}" for key, value in settings.items()]
+    width = min(60, max(len(line) for line in lines))
+    for line, source in zip(lines, sources.values(), strict=True):
+        click.echo(f"{line:{width}}  # {source}")
+
+
+def _toml(value: Any) -> str:
+    return "(not set)" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _step_shower(progress: Progress) -> Callable[[Step], None]:
+    """Shows a step with the latest numbers known."""
+    latest: dict[str, Any] = {}
+
+    def show(step: Step) -> None:
+        latest.update(step.record or {})
+        told = [name for name in latest if name in ("loss", "images_per_second") or name.startswith("validation_")]
+        progress.show(step.share, "  ".join([f"step {step.step}", *(f"{name} {latest[name]:.4g}" for name in told)]))
+
+    return show
+
+
+def _show_summary(summary: Summary, task: Task) -> None:
+    """The scores, then what lies where."""
+    click.echo(f"{'metric':20} {'validation':>10} {'test':>10}")
+    for metric in task.metrics:
+        row = [f"{scores[metric]:10.4f}" if metric in scores else f"{'-':>10}" for scores in (summary.validation, summary.test)]
+        click.echo(f"{metric:20} {' '.join(row)}")
+    for name, score in summary.baselines.items():
+        click.echo(f"without learning: {task.primary_metric} {score:.4f} by {name}")
+    click.echo(f"{summary.steps} steps in {summary.seconds:.0f} s")
+    places = {"best checkpoint": summary.best, "latest": summary.checkpoint, "pictures": summary.samples}
+    for what, path in places.items():
+        if path:
+            click.echo(f"{what}: {path}")
