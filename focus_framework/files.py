@@ -16,9 +16,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".focus-{uuid.uuid4().hex}{path.suffix}")
-    beside.touch()  # with the usual permissions; some libraries would make it unreadable for others
+    beside.touch()
+    usual = beside.stat().st_mode
     try:
         yield beside
+        beside.chmod(usual)  # some libraries write files that only their owner can read
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
         beside.replace(path)

@@ -34,6 +34,7 @@ def describe(config: RunConfig, network: Network, task: Entry, prompts: Sequence
         "config": _without_weights(config, encoder).model_dump(mode="json"),
         "prompts": [{"foreground": p.foreground, "background": p.background, "source": p.source} for p in prompts],
         "preprocessing": {**config.preprocessing.model_dump(), "mean": list(backbone.mean), "std": list(backbone.std)},
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "plugins": [_origin(task), *_plugins(config)],
         "licence": _licence(config),
     }

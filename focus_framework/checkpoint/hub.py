@@ -9,6 +9,7 @@ from pathlib import Path
 from ..errors import ConfigError, WeightsError
 
 PREFIX = "hf://"
+TIMEOUT = 20.0  # seconds
 SUFFIXES = (".safetensors", ".pth")
 
 
@@ -22,7 +23,8 @@ def fetch(reference: str) -> Path:
     from huggingface_hub import HfApi, hf_hub_download
 
     try:
-        name = _only(HfApi().list_repo_files(repository, revision=revision), reference)
+        files = HfApi().model_info(repository, revision=revision, timeout=TIMEOUT).siblings or []
+        name = _only((file.rfilename for file in files), reference)
         return Path(hf_hub_download(repository, name, revision=revision))
     except WeightsError:
         raise

@@ -8,23 +8,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..config import RunConfig, nest, read_preset
-from ..errors import WeightsError
+from ..errors import ConfigError, WeightsError
 from ..model.network import Network
 from ..prompts import choose
 from ..registry import Entry, registry
 from . import release
 from .description import describe
-from .format import Description, is_pickle, write_checkpoint
+from .format import Description, is_pickle, read_description, write_checkpoint
 from .loading import compare, empty_network
 from .pickles import read_tensors
 
 logger = logging.getLogger(__name__)
 
 ASSUMED_TASK = "salient"
+NO_TASK = (
+    "%s: neither its name nor its folder's says which task it was trained for (cod, sod, sd, dbd, fd); " + ASSUMED_TASK + " is assumed. "
+    "That decides prompts and metrics, not masks; --task-plugin of focus checkpoint import sets it"
+)
 LICENCE = "Apache-2.0 (code of the authors); the data that the weights were trained on have terms of their own"
 
 
@@ -65,22 +70,22 @@ def is_released(path: str | Path) -> bool:
 def read_release(path: str | Path, *, task: str | None = None, name: str = "") -> Released:
     """Understand a released file. `task` is what ``--task-plugin`` takes; without it `name` tells, by default the path's."""
     path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"checkpoint {path} does not exist")
     if not is_released(path):
-        raise WeightsError(f"{path} is none of the authors' released checkpoints; focus checkpoint inspect {path} tells more")
+        read_description(path)  # says what is wrong with a file that is neither
+        raise WeightsError(f"{path} is a checkpoint of this framework already")
     tensors = read_tensors(path)
     if not release.is_release(tensors):
         first = ", ".join(list(tensors)[:3])
         raise WeightsError(f"{path} holds weights, but not of one of the authors' released checkpoints (it begins with {first})")
     shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    named = task or release.task_of(name or f"{path.parent.name} {path.stem}")
+    entry = registry().find_task(named or ASSUMED_TASK)
     try:
-        settings = release.implied_settings(shapes)
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}{_unknown(tensors)}") from error
-    entry = _task(task, name or f"{path.parent.name} {path.stem}", path)
-    config = _configuration(settings, entry, release.variant(shapes))
-    network = empty_network(config)
+        config = _configuration(release.implied_settings(shapes), entry, release.variant(shapes))
+        network = empty_network(config)
+    except (WeightsError, ConfigError, ValidationError) as error:
+        reason = error.errors(include_url=False)[0]["msg"] if isinstance(error, ValidationError) else error
+        raise WeightsError(f"{path}: a network with these sizes cannot be built: {reason}") from error
     used = {key: shape for key, shape in shapes.items() if not release.TRAINING_ONLY.fullmatch(key)}
     gated = release.is_gated(shapes)
     wanted = {release.their_name(key, gated=gated): tuple(tensor.shape) for key, tensor in network.state_dict().items()}
@@ -97,6 +102,8 @@ def read_release(path: str | Path, *, task: str | None = None, name: str = "") -
             "training_only": len(tensors) - len(used),
         },
     }
+    if named is None:
+        logger.warning(NO_TASK, path)
     return Released(config, network, state, description)
 
 
@@ -106,24 +113,6 @@ def _configuration(settings: Mapping[str, Any], task: Entry, variant: str) -> Ru
     recipe = {k: v for k, v in read_preset(preset).items() if not k.startswith(("backbone.options.", "enhancer.options."))}
     prompts = {"prompts.choice": "release"} if "release" in task.get().other_prompts else {}
     return RunConfig.model_validate({"task": task.name, "preset": preset, **nest({**recipe, **settings, **prompts})})
-
-
-def _task(given: str | None, name: str, path: Path) -> Entry:
-    task = given or release.task_of(name)
-    if task is None:
-        logger.warning(
-            "%s: neither the file's name nor its folder's says which task it was trained for (cod, sod, sd, dbd, fd); %s is assumed. "
-            "It decides prompts and metrics, not the masks",
-            path,
-            ASSUMED_TASK,
-        )
-    return registry().find_task(task or ASSUMED_TASK)
-
-
-def _unknown(tensors: Mapping[str, Tensor]) -> str:
-    """What may be the same key under another name, for an error that ends before keys can be compared."""
-    strange = [key for key in tensors if not release.our_name(key) and not release.TRAINING_ONLY.fullmatch(key)]
-    return f"; of no known part: {', '.join(strange[:8])}" if strange else ""
 
 
 def _float32(tensor: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ def _unpickled(path: Path) -> Any:
             reason = f"it asks for {found[1]}" if found else "it was not written by torch.save"
             raise WeightsError(f"{path} is refused: {reason}; a pickle may hold tensors, numpy arrays and numbers, no code") from error
         except (RuntimeError, EOFError, ValueError, TypeError, KeyError) as error:  # all of which torch raises for broken files
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            reason = str(error).split(". ")[0].strip() or type(error).__name__
             raise WeightsError(f"{path} cannot be read as a file of torch.save, it may be cut short ({reason}); fetch it again") from error
 
 

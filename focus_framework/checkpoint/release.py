@@ -6,7 +6,9 @@ points, that the ViT has as many heads as its interactions, and that the edge br
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -188,12 +190,16 @@ def is_gated(shapes: Shapes) -> bool:
 
 def _shape(shapes: Shapes, key: str) -> Shape:
     if key not in shapes:
-        raise WeightsError(f"key {key!r} is missing, without which the network's sizes cannot be told")
+        nearest = difflib.get_close_matches(key, shapes, n=2)
+        raise WeightsError(f"key {key!r} is missing, without which the network's sizes cannot be told; nearest: {', '.join(nearest)}")
     return shapes[key]
 
 
 def _count(shapes: Shapes, pattern: str) -> int:
-    return len({match[1] for key in shapes if (match := re.match(pattern, key))})
+    """How many numbered layers there are. One that has but few of its keys does not count: its keys are strays, which are named later."""
+    layers = Counter(int(match[1]) for key in shapes if (match := re.match(pattern, key)))
+    most = max(layers.values(), default=0)
+    return max((number + 1 for number, keys in layers.items() if 2 * keys >= most), default=0)
 
 
 def _share(part: int, whole: int) -> float:

@@ -1,0 +1,38 @@
+"""What a checkpoint says of itself, as plain data: what ``focus checkpoint inspect`` prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .format import read_description
+from .hub import PREFIX, fetch
+from .importing import is_released, read_release
+
+
+def inspect_checkpoint(reference: str) -> dict[str, Any]:
+    """Facts about one of our files, a released one, or either on the hub (``hf://owner/name``). No tensor is read."""
+    on_hub = reference.startswith(PREFIX)
+    path = fetch(reference) if on_hub else Path(reference)
+    released = is_released(path)
+    description = read_release(path, name=reference if on_hub else "").description if released else read_description(path)
+    config, task = description["config"], description["task"]
+    return {
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "kind": "released" if released else "focus",
+        "task": task["name"],
+        "title": task["title"],
+        "metrics": task["metrics"],
+        "primary_metric": task["primary_metric"],
+        **{kind: config[kind]["name"] for kind in ("backbone", "enhancer", "refiner")},
+        "prompts": description["prompts"],
+        "preprocessing": description["preprocessing"],
+        "prediction": config["prediction"],
+        "parameters": description["parameters"],
+        "plugins": description["plugins"],
+        "licence": description["licence"],
+        "released": description.get("released"),
+        "framework_version": description["framework_version"],
+        "config": config,
+    }
