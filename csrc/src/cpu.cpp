@@ -38,43 +38,70 @@ namespace {
 #define FOCUS_OPS_CALL(kernel, ...) baseline::kernel(__VA_ARGS__)
 #endif
 
+// The weights of the samples: as given, or the softmax of the logits.
 template <class R>
-Samples<R> samples_of(const Arguments& arguments, const R* weights, bool softmax) {
-  const auto& reference = arguments.reference;
-  return {read<R>(arguments.positions), weights, reference ? read<R>(*reference) : nullptr,
-          reference && reference->size(0) > 1, softmax};
+Tensor weights_of(const Arguments& arguments) {
+  if (!arguments.reference) return arguments.weights;
+  const Geometry& g = arguments.geometry;
+  Tensor weights = torch::stable::empty_like(arguments.weights);
+  const R* from = read<R>(arguments.weights);
+  R* to = write<R>(weights);
+  constexpr int64_t kBlock = 64;  // rows that stay in the first cache
+  torch::stable::parallel_for(0, g.batch * g.queries * g.heads, 16 * kBlock, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; row += kBlock) {
+      const int64_t start = row * g.samples(), rows = std::min(kBlock, end - row);
+      FOCUS_OPS_CALL(softmax_forward<R>, from + start, to + start, rows, g.samples());
+    }
+  });
+  return weights;
 }
 
+template <class R>
+Samples<R> samples_of(const Arguments& arguments, const Tensor& weights) {
+  const auto& reference = arguments.reference;
+  return {read<R>(arguments.positions), read<R>(weights), reference ? read<R>(*reference) : nullptr,
+          reference && reference->size(0) > 1};
+}
+
+// One query after another, all heads of it: what a query reads and writes lies together.
 template <class S>
-void run_forward(const Arguments& arguments, const Tensor& output) {
-  using R = Real<S>;
+void forward_by_query(const Arguments& arguments, const Samples<Real<S>>& samples, const Tensor& output) {
   const Geometry& g = arguments.geometry;
-  const auto samples = samples_of(arguments, read<R>(arguments.weights), arguments.reference.has_value());
+  torch::stable::parallel_for(0, g.batch * g.queries, 16, [&](int64_t begin, int64_t end) {
+    while (begin < end) {
+      const int64_t batch = begin / g.queries, first = begin % g.queries, last = std::min(g.queries, first + end - begin);
+      const Rows rows{batch, 0, g.heads, first, last};
+      FOCUS_OPS_CALL(sample_forward<S>, g, read<S>(arguments.value), samples, write<S>(output), rows, nullptr);
+      begin += last - first;
+    }
+  });
+}
+
+// One head after another, its positions converted beforehand: half types would otherwise be converted at each of the four
+// corners of each sample.
+template <class S>
+void forward_by_head(const Arguments& arguments, const Samples<Real<S>>& samples, const Tensor& output) {
+  const Geometry& g = arguments.geometry;
   const int64_t heads = g.batch * g.heads, threads = torch::stable::get_num_threads();
   // Where the heads alone do not occupy all threads, their queries are divided too.
-  const int64_t parts = std::max<int64_t>(1, (2 * threads + heads - 1) / heads), share = (g.queries + parts - 1) / parts;
-  const bool converts = !std::is_same_v<S, R>;
+  const int64_t parts = heads >= threads ? 1 : (threads + heads - 1) / heads, share = (g.queries + parts - 1) / parts;
   torch::stable::parallel_for(0, heads * parts, 1, [&](int64_t begin, int64_t end) {
-    const std::unique_ptr<R[]> scratch(converts ? new R[g.length * g.channels] : nullptr);
+    const std::unique_ptr<Real<S>[]> scratch(new Real<S>[g.length * g.channels]);
     for (int64_t task = begin; task < end; ++task) {
-      const int64_t head = task / parts, first = std::min(task % parts * share, g.queries);
-      const Rows rows{head / g.heads, head % g.heads, first, std::min(first + share, g.queries)};
+      const int64_t head = task / parts % g.heads, first = std::min(task % parts * share, g.queries);
+      const Rows rows{task / parts / g.heads, head, head + 1, first, std::min(first + share, g.queries)};
       FOCUS_OPS_CALL(sample_forward<S>, g, read<S>(arguments.value), samples, write<S>(output), rows, scratch.get());
     }
   });
 }
 
-template <class R>
-Tensor softmax_of(const Arguments& arguments) {
+template <class S>
+void run_forward(const Arguments& arguments, const Tensor& output) {
   const Geometry& g = arguments.geometry;
-  Tensor weights = torch::stable::empty_like(arguments.weights);
-  const R* from = read<R>(arguments.weights);
-  R* to = write<R>(weights);
-  torch::stable::parallel_for(0, g.batch * g.queries * g.heads, 256, [&](int64_t begin, int64_t end) {
-    const int64_t start = begin * g.samples();
-    FOCUS_OPS_CALL(softmax_forward<R>, from + start, to + start, end - begin, g.samples());
-  });
-  return weights;
+  const Tensor weights = weights_of<Real<S>>(arguments);
+  const auto samples = samples_of<Real<S>>(arguments, weights);
+  const bool converts = !std::is_same_v<S, Real<S>>, many = g.queries * g.samples() > g.length;
+  converts && many ? forward_by_head<S>(arguments, samples, output) : forward_by_query<S>(arguments, samples, output);
 }
 
 using Three = std::tuple<Tensor, Tensor, Tensor>;
@@ -83,8 +110,8 @@ template <class S>
 void run_backward(const Arguments& arguments, const Tensor& grad_output, const Three& results) {
   using R = Real<S>;
   const Geometry& g = arguments.geometry;
-  const Tensor weights = arguments.reference ? softmax_of<R>(arguments) : arguments.weights;
-  const auto samples = samples_of(arguments, read<R>(weights), false);
+  const Tensor weights = weights_of<R>(arguments);
+  const auto samples = samples_of<R>(arguments, weights);
   const Gradients<S> gradients{write<S>(std::get<0>(results)), write<R>(std::get<1>(results)), write<R>(std::get<2>(results))};
   int64_t largest = 0;
   for (const Level& level : g.levels) largest = std::max(largest, level.height * level.width);

@@ -22,18 +22,16 @@ using Real = typename RealOf<Stored>::type;
 template <class R>
 struct Samples {
   const R* positions;        // [batch, queries, heads, levels, points, 2], (x, y)
-  const R* weights;          // [batch, queries, heads, levels, points]; logits where `softmax` is set
+  const R* weights;          // [batch, queries, heads, levels, points]
   const R* reference;        // [batch or 1, queries, levels, 2], (x, y) in 0..1, or null
   bool reference_per_batch;  // false where all pictures share the reference points
-  bool softmax;
 };
 
-// The queries from `first` up to, not including, `last` of one head of one picture.
+// Part of the forward pass: some queries and heads of one picture, each range without its end.
 struct Rows {
   int64_t batch;
-  int64_t head;
-  int64_t first;
-  int64_t last;
+  int64_t first_head, last_head;
+  int64_t first, last;
 };
 
 // One head of one picture in one level: the unit of the backward pass. Nothing outside of it is written, so that no sum depends
@@ -51,7 +49,8 @@ struct Gradients {
   Real<S>* weights;    // as Samples::weights, with respect to the weights themselves
 };
 
-// `scratch` has room for the positions of one head (forward) or twice those of the largest level (backward).
+// `scratch` of the backward pass has room for twice the positions of one head in the largest level. That of the forward pass is
+// null, or has room for all positions of the only head in `Rows`, which are then converted once and sampled there.
 #define FOCUS_OPS_DECLARE_KERNELS                                                                                          \
   template <class S>                                                                                                       \
   void sample_forward(const Geometry&, const S* value, const Samples<Real<S>>&, S* output, const Rows&, Real<S>* scratch); \
