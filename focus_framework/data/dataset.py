@@ -1,0 +1,166 @@
+"""Samples to train on. A sample has a number, counted from the start of the run, and everything about it follows from that.
+
+Sample `n` of a run on `count` pictures is picture `order(n // count)[n % count]`: each pass over the data has an order of its
+own, drawn from (seed, pass); what augmentation does is drawn from (seed, n). Step `s` of a run with batches of `b` takes the
+samples ``s * b`` to ``(s + 1) * b``. So neither workers nor processes nor a restart change what a step sees:
+
+    samples = TrainingSamples(PairPictures(pairs), Augmentation.of_task("plain", 128, task), seed=0)
+    for batch in batches(samples, batch_size=8, first_step=500): ...
+"""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from itertools import count
+from typing import Any, TypeAlias, TypedDict, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from ..images import Picture
+from ..interfaces import Task
+from . import practice
+from .augment import Augmentation
+from .pair import Pair
+
+Example: TypeAlias = tuple[Picture, NDArray[np.bool_]]
+"""A picture `[H, W, 3]` uint8 RGB and its mask `[H, W]` bool."""
+
+CACHE_BYTES = 1 << 30
+"""Decoded pictures are kept in memory up to this size, shared out among workers; the others are read each time."""
+ORDER, SAMPLE = 0, 1
+"""Streams of chance: the order of a pass, the augmentation of a sample."""
+
+
+class Sample(TypedDict):
+    """What a batch is put together from."""
+
+    image: Tensor
+    """`[3, S, S]` float32 RGB in 0..1; a network normalises it."""
+    mask: Tensor
+    """`[S, S]` uint8: 0 background, 1 foreground, 255 ignore."""
+    name: str
+
+
+class Pictures(Sequence[Example]):
+    """Pictures with masks, read when they are asked for, kept as far as there is room."""
+
+    def __init__(self, names: Sequence[str], *, cache_bytes: int = CACHE_BYTES) -> None:
+        self.names = tuple(names)
+        self._cache_bytes = cache_bytes
+        self._kept: dict[int, Example] = {}
+        self._kept_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        if index in self._kept:
+            return self._kept[index]
+        image, mask = example = self.read(index)
+        workers = info.num_workers if (info := get_worker_info()) else 1
+        if self._kept_bytes + image.nbytes + mask.nbytes <= self._cache_bytes // workers:
+            self._kept[index] = example
+            self._kept_bytes += image.nbytes + mask.nbytes
+        return example
+
+    @abstractmethod
+    def read(self, index: int) -> Example:
+        """Read or make one."""
+
+
+class PairPictures(Pictures):
+    """Those of files. Reading one raises `DataError` where it or its mask cannot be used."""
+
+    def __init__(self, pairs: Sequence[Pair], *, cache_bytes: int = CACHE_BYTES) -> None:
+        super().__init__([pair.name for pair in pairs], cache_bytes=cache_bytes)
+        self.pairs = tuple(pairs)
+
+    def read(self, index: int) -> Example:
+        return self.pairs[index].read()
+
+
+class PracticePictures(Pictures):
+    """The first `count` practice images of a task's split, `size` x `size`."""
+
+    def __init__(
+        self, task: Task, count: int, *, size: int, split: practice.Split = "train", seed: int = 0, cache_bytes: int = CACHE_BYTES
+    ) -> None:
+        super().__init__([f"{task.name}-{split}-{index:05d}" for index in range(count)], cache_bytes=cache_bytes)
+        self.task, self.size, self.split, self.seed = task, size, split, seed
+
+    def read(self, index: int) -> Example:
+        return practice.practice_pair(self.task, seed=self.seed, split=self.split, index=index, size=self.size)
+
+
+class TrainingSamples(Dataset[Sample]):
+    """The samples of a run by their number; there is no last one."""
+
+    def __init__(self, pictures: Pictures, augmentation: Augmentation, *, seed: int) -> None:
+        self.pictures, self.augmentation, self.seed = pictures, augmentation, seed
+        self._pass, self._order = -1, np.empty(0, np.int64)
+
+    def __getitem__(self, number: int) -> Sample:
+        """Raises `DataError` where the picture or its mask cannot be used."""
+        index = self.index(number)
+        image, mask = self.pictures[index]
+        random = np.random.default_rng([self.seed, SAMPLE, number])
+        pixels, label = self.augmentation(torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(mask), random)
+        return {"image": pixels.float() / 255, "mask": label, "name": self.pictures.names[index]}
+
+    def index(self, number: int) -> int:
+        """Which picture sample `number` shows."""
+        done, place = divmod(number, len(self.pictures))
+        if done != self._pass:
+            self._order = np.random.default_rng([self.seed, ORDER, done]).permutation(len(self.pictures))
+            self._pass = done
+        return int(self._order[place])
+
+
+class _Numbers:
+    """The numbers of each batch from a step on; process `rank` of `processes` takes its share of a step."""
+
+    def __init__(self, batch_size: int, first_step: int, rank: int, processes: int) -> None:
+        self.batch_size, self.first_step, self.rank, self.processes = batch_size, first_step, rank, processes
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in count(self.first_step):
+            start = (step * self.processes + self.rank) * self.batch_size
+            yield list(range(start, start + self.batch_size))
+
+
+def batches(
+    samples: TrainingSamples,
+    *,
+    batch_size: int,
+    first_step: int = 0,
+    workers: int = 0,
+    rank: int = 0,
+    processes: int = 1,
+    pin_memory: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """The batches of the steps from `first_step` on, without end: ``image [B, 3, S, S]``, ``mask [B, S, S]``, ``name`` (a list).
+
+    `batch_size` is that of one process. `workers` are the processes that read; -1 for as many as there are spare cores.
+    """
+    numbers = _Numbers(batch_size, first_step, rank, processes)
+    workers = spare_cores() if workers < 0 else workers
+    return iter(DataLoader(samples, batch_sampler=numbers, num_workers=workers, pin_memory=pin_memory))
+
+
+def spare_cores(most: int = 8) -> int:
+    """Cores that this process may use besides the one it runs on, at most `most`."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(max(cores - 1, 0), most)
