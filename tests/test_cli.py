@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -270,3 +272,30 @@ def test_progress_in_a_file_is_plain_lines_at_intervals(capsys: pytest.CaptureFi
     out, err = capsys.readouterr()
     assert out == ""
     assert err == "pictures 3/4 c\npictures 4/4 d\n"
+
+
+def test_progress_on_a_terminal_is_a_bar_with_log_lines_above_it() -> None:
+    code = (
+        "import logging, time\n"
+        "from focus_framework.cli.common import Progress, log_to_stderr\n"
+        "log_to_stderr()\n"
+        "with Progress(3, 'pictures') as progress:\n"
+        "    for name in 'abc':\n"
+        "        progress.advance(name)\n"
+        "    logging.getLogger('focus_framework.x').info('a line for the person')\n"
+    )
+    here, there = pty.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=there, env=environment)
+    os.close(there)
+    shown = b""
+    with contextlib.suppress(OSError):  # Linux tells the end of a terminal by an error
+        while part := os.read(here, 4096):
+            shown += part
+    os.close(here)
+    assert process.wait(timeout=30) == 0
+    assert process.stdout is not None
+    assert process.stdout.read() == b""
+    lines = shown.decode().replace("\r", "").splitlines()
+    assert any("━" in line and "3/3 c" in line for line in lines)
+    assert any(line.strip().endswith("a line for the person") for line in lines)

@@ -17,9 +17,10 @@ from ..errors import FocusError, did_you_mean
 COMMANDS = {
     "train": ("train:train", "Train on a task's pictures, or on its practice images."),
     "predict": ("predict:predict", "Write the masks of pictures, at the pictures' own size."),
-    "plugins": ("plugins:plugins", "List what is installed, from where, and what is broken."),
-    "prompts": ("prompts:prompts", "Show the prompts of a task, and try prompts on examples."),
+    "evaluate": ("evaluate:evaluate", "Measure a checkpoint on data sets, or mask files against the true masks."),
     "checkpoint": ("checkpoint:checkpoint", "Show what a checkpoint holds; import a released one."),
+    "prompts": ("prompts:prompts", "Show the prompts of a task, and try prompts on examples."),
+    "plugins": ("plugins:plugins", "List what is installed, from where, and what is broken."),
 }
 """Name of a command: where it lies in this package, and its one-line help (a test keeps it equal to the command's own)."""
 

@@ -43,13 +43,18 @@ def note(text: str) -> None:
     click.echo(text, err=True)
 
 
+class _Stderr(logging.Handler):
+    """Writes to whatever ``sys.stderr`` is at that moment: while a bar is shown, rich puts lines above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
 def log_to_stderr() -> None:
     """Show what the framework logs; libraries keep their own, quieter, level."""
     logger = logging.getLogger("focus_framework")
     if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(handler)
+        logger.addHandler(_Stderr())
         logger.setLevel(logging.INFO)
         logger.propagate = False
 
