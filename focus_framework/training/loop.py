@@ -166,7 +166,7 @@ class Trainer:
         """Score the network and save it: the latest, the best if it is, and the state to go on from. Returns the scores."""
         scores = self.validate(self.model)
         self.model.train()
-        state = {name: tensor for name, tensor in self.model.network.state_dict().items()}
+        state = self.model.network.state_dict()
         description = {**self.description, "step": self.step, "validation": _finite(scores)}
         write_checkpoint(self.folder / LATEST, state, description)
         if self._improves(scores):

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from focus_framework import ConfigError
-
 from focus_framework.pretrained import IMAGENET_MEAN, IMAGENET_STD, build_timm, file_facts, three
 
 STRIDES = (4, 8, 16, 32)
@@ -65,9 +64,7 @@ class StagedPyramid(nn.Module):
 def build_pyramid(name: str, weights: str, options: Mapping[str, Any]) -> StagedPyramid:
     """A pyramid by its timm name."""
     facts: dict[str, Any] = {"frozen_norm": weights != "none"}
-    if weights not in ("pretrained", "none"):
-        facts |= file_facts(weights)
-    facts |= options
+    facts |= {**file_facts(weights), **options}
     arguments = {key: value for key, value in facts.items() if key not in NOT_FOR_TIMM}
     levels = _levels(name)
     body = build_timm(name, weights, features_only=True, out_indices=levels, **arguments)

@@ -14,7 +14,6 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from focus_framework import ConfigError
-
 from focus_framework.pretrained import IMAGENET_MEAN, IMAGENET_STD, build_timm, file_facts, three
 
 STAGES = 4
@@ -107,9 +106,7 @@ def build_named(name: str, weights: str, options: Mapping[str, Any]) -> StagedVi
     if not isinstance(vit, VisionTransformer | Eva):
         raise ConfigError(f"{name} is not a plain vision transformer of timm but a {type(vit).__name__}")
     facts = {"mean": vit.pretrained_cfg["mean"], "std": vit.pretrained_cfg["std"]}
-    if weights not in ("pretrained", "none"):
-        facts |= file_facts(weights)
-    facts |= options
+    facts |= {**file_facts(weights), **options}
     return StagedViT(vit, mean=facts["mean"], std=facts["std"], options=facts)
 
 

@@ -1,0 +1,70 @@
+"""What a run trains on, watches and is finally tested on: pairs on disk, or practice images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..config import RunConfig
+from ..data.augment import Augmentation
+from ..data.baselines import baselines
+from ..data.dataset import PairPictures, Pictures, PracticePictures, TrainingSamples, batches
+from ..data.pairs import training_pairs
+from ..data.practice import Split
+from ..interfaces import Task
+
+PRACTICE = "practice"
+PRACTICE_ASIDE = 64
+"""Practice images in the validation and in the test part each."""
+PRACTICE_SEEN = 128
+"""Training images from which baselines take their thresholds."""
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Validation decides which checkpoint is the best; nothing is chosen by the test pictures, which only practice images have."""
+
+    samples: TrainingSamples
+    validation: Pictures | None
+    test: Pictures | None
+
+    @property
+    def summary(self) -> str:
+        """How much there is, for the log."""
+        aside = f", {len(self.validation)} for validation" if self.validation else ", none for validation"
+        return f"{len(self.samples.pictures)} pictures{aside}"
+
+    def batches(self, config: RunConfig, *, first_step: int, device: torch.device) -> Iterator[dict[str, Any]]:
+        """The batches of the steps from `first_step` on, without end."""
+        return batches(
+            self.samples,
+            batch_size=config.training.batch_size,
+            first_step=first_step,
+            workers=config.data.workers,
+            pin_memory=device.type == "cuda",
+        )
+
+    def baselines(self, metric: str) -> dict[str, float]:
+        """`metric` of what needs no learning on the test pictures; practice images only, which are made so that it fails."""
+        if self.test is None:
+            return {}
+        return baselines(self.samples.pictures[:PRACTICE_SEEN], self.test[:], metric)
+
+
+def load_data(config: RunConfig, task: Task) -> RunData:
+    """Raises `DataError` where there is nothing to train on."""
+    data, seed, size = config.data, config.training.seed, config.preprocessing.size
+    augmentation = Augmentation.of_task(data.augmentation, size, task)
+    if data.train == PRACTICE:
+
+        def practice(split: Split, count: int) -> PracticePictures:
+            return PracticePictures(task, count, size=size, split=split, seed=seed)
+
+        samples = TrainingSamples(practice("train", data.practice_count), augmentation, seed=seed)
+        return RunData(samples, practice("validation", PRACTICE_ASIDE), practice("test", PRACTICE_ASIDE))
+    train, aside = training_pairs(data.train, data.validation, share=data.validation_share, seed=seed, task=task, root=data.root or None)
+    samples = TrainingSamples(PairPictures(train), augmentation, seed=seed)
+    return RunData(samples, PairPictures(aside[: data.validation_limit]) if aside else None, None)
