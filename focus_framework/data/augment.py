@@ -69,14 +69,15 @@ class Augmentation:
         return self._pad(image, label, part.top, part.left)  # last, so that padding is not flipped or coloured
 
     def _cut(self, image: Tensor, label: Tensor, random: np.random.Generator) -> _Part:
-        """Half to all of the picture's area, nearly square, with some of what both sides of the mask show."""
-        top, left, height, width = 0, 0, *label.shape
+        """Half to all of the picture's area, nearly square, with a quarter of the foreground and of the background at least."""
+        inside = int(label.sum())
+        outside = label.numel() - inside
         for _ in range(10):
             top, left, height, width = _draw_box(random, label.shape[0], label.shape[1])
             part = label[top : top + height, left : left + width]
-            if part.min() == label.min() and part.max() == label.max():
-                break
-        image, label = F.crop(image, top, left, height, width), label[top : top + height, left : left + width]
+            kept = int(part.sum())
+            if 4 * kept >= inside and 4 * (part.numel() - kept) >= outside:
+                return _Part(*resize(F.crop(image, top, left, height, width), part, self.size, self.size))
         return _Part(*resize(image, label, self.size, self.size))
 
     def _shift(self, image: Tensor, label: Tensor, random: np.random.Generator) -> _Part:
