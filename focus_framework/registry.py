@@ -174,8 +174,9 @@ class Registry:
         if ":" in reference:
             try:
                 module = importlib.import_module(path)
-            except ImportError as error:
-                raise PluginError(f"cannot import {path!r} of task plugin {reference!r}: {error}") from error
+            except (Exception, SystemExit) as error:
+                hint = " (is it installed, or its folder on PYTHONPATH?)" if isinstance(error, ModuleNotFoundError) else ""
+                raise PluginError(f"cannot import {path!r} of task plugin {reference!r}: {_reason(error)}{hint}") from error
             return self._task_from(module, attribute, reference)
         return self.find("task", reference)
 

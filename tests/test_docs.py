@@ -42,7 +42,8 @@ def reference() -> str:
         parts += [f"## {path}", f"`{names}`", *text]
         options = [option for option in command.params if isinstance(option, click.Option) and "--debug" not in option.opts]
         if options:
-            rows = [f"| `{', '.join(option.opts)}` | {option.help or ''} |" for option in options]
+            escaped = [(option, (option.help or "").replace("|", r"\|")) for option in options]
+            rows = [f"| `{', '.join(option.opts)}` | {help_text} |" for option, help_text in escaped]
             parts.append("\n".join(["| option | what it does |", "|---|---|", *rows]))
     return "\n\n".join(parts) + "\n"
 

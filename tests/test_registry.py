@@ -214,8 +214,21 @@ def test_a_task_from_a_file_a_module_and_an_attribute(tmp_path: Path, monkeypatc
         registry.find_task(f"{file}:spore")
     with pytest.raises(PluginError, match="gives int, one Task is needed"):
         registry.find_task(f"{file}:number")
-    with pytest.raises(PluginError, match="cannot import 'third_party_nowhere'"):
+    with pytest.raises(PluginError, match=r"cannot import 'third_party_nowhere'.*PYTHONPATH"):
         registry.find_task("third_party_nowhere:task")
+    (tmp_path / "third_party_typo.py").write_text("task = (")
+    with pytest.raises(PluginError, match="cannot import 'third_party_typo' of task plugin 'third_party_typo:task': SyntaxError"):
+        registry.find_task("third_party_typo:task")
+
+
+def test_a_reference_finds_the_task_again_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text(GOOD.format(name="filed") + "\nspare = list(focus_tasks())[0]\n")
+    monkeypatch.chdir(tmp_path)
+    registry = load()
+    references = [registry.find_task(given).reference for given in ("mine.py", "mine.py:spare", "shadow")]
+    assert references == [str(tmp_path / "mine.py"), f"{tmp_path / 'mine.py'}:spare", "shadow"]
+    monkeypatch.chdir("/")
+    assert [registry.find_task(reference).get().name for reference in references] == ["filed", "filed", "shadow"]
 
 
 def test_a_file_may_name_its_task_as_an_installed_one_is_named(tmp_path: Path) -> None:
