@@ -51,13 +51,17 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
         centre, scale = random.uniform(0.2, 0.8, 2), random.uniform(0.6, 1.3)
         return draw(place(any_silhouette(random, bulky=True), centre=centre, scale=scale), size)
 
-    ground = scene(random, size, things=int(random.integers(1, 4)), coarseness=random.uniform(0.5, 1.0))
-    widest = size * random.uniform(0.015, 0.035)
+    def part(contrast: float) -> np.ndarray:
+        return scene(random, size, things=int(random.integers(1, 3)), coarseness=random.uniform(0.5, 1.0), contrast=contrast)
+
     kind = random.choice(["before", "behind", "through"], p=[0.5, 0.2, 0.3])
+    bold, faint = random.uniform(0.5, 0.9), random.uniform(0.1, 0.4)  # the bold pattern is the blurred one
+    ground = part(faint if kind == "behind" else bold)
+    widest = size * random.uniform(0.012, 0.03)
     if kind == "through":
         picture, mask = receding(random, ground, widest)
     else:
-        surface = scene(random, size, things=1, coarseness=random.uniform(0.5, 1.0))
+        surface = part(bold if kind == "behind" else faint)
         if kind == "before":
             coverage = of_fair_share(thing)
             picture, mask = mix(blur(ground, widest), surface, coverage), coverage > 0.5
@@ -65,7 +69,7 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
             visible = of_fair_share(lambda: 1 - np.max([thing() for _ in range(3)], axis=0))
             hidden = blur(1 - visible, widest)
             picture, mask = mix(ground, blur(surface, widest), hidden), hidden < 0.2
-    return photograph(random, picture, noise=random.uniform(0.002, 0.01)), mask
+    return photograph(random, picture, noise=random.uniform(0.004, 0.02)), mask
 
 
 def receding(random: np.random.Generator, ground: np.ndarray, widest: float) -> PracticePair:

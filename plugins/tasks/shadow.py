@@ -49,8 +49,10 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
     from focus_framework.data.textures import colour, lean
 
     plane = lean(random, size, tilt=random.choice([0.0, 0.4, 0.8]))
-    ground = surface(random, plane, value=(0.4, 0.9), hue=(0.0, 0.45) if random.random() < 0.85 else (0.45, 1.0))
-    ground = mix(ground, surface(random, plane, value=(0.5, 0.9), hue=(0.5, 0.7)), lying(random, size))  # lit, though blue
+    ground = surface(random, plane, value=(0.4, 0.9), hue=(0.0, 0.45) if random.random() < 0.75 else (0.45, 1.0))
+    ground = mix(
+        ground, surface(random, plane, value=(0.4, 0.9), hue=(0.5, 0.7), saturation=(0.2, 0.7)), lying(random, size)
+    )  # lit, though blue
     if random.random() < 0.4:
         ground = mix(ground, surface(random, plane, value=(0.03, 0.12)), lying(random, size))  # lit, though dark
     things = np.max([lying(random, size) for _ in range(random.integers(1, 3))], axis=0)
@@ -71,7 +73,7 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
         things = np.maximum(things, upright)
         mask &= upright < 0.5
 
-    sky = colour(random.normal(0.6, 0.03), random.uniform(0.5, 0.65), random.uniform(0.3, 0.45))
+    sky = colour(random.normal(0.6, 0.03), random.uniform(0.45, 0.65), random.uniform(0.3, 0.45))
     sun = colour(random.normal(0.11, 0.02), random.uniform(0.1, 0.3), 1.0) * light_gradient(random, size, darkest=0.7)[..., None]
     picture = ground * (sky + sun * (1 - shadow[..., None]))
     picture = mix(picture, surface(random, plane, value=(0.02, 0.12)) * (sky + sun), things)
@@ -85,11 +87,12 @@ def surface(
     *,
     value: tuple[float, float],
     hue: tuple[float, float] = (0.0, 0.45),
+    saturation: tuple[float, float] = (0.0, 0.5),
 ) -> np.ndarray:
-    """What a surface of that range of brightness and hue sends back of white light [size, size, 3]."""
+    """What a surface of those ranges of colour sends back of white light [size, size, 3]."""
     from focus_framework.data.textures import any_texture
 
-    chance = {"hue": random.uniform(*hue), "saturation": random.uniform(0, 0.5), "contrast": random.uniform(0.1, 0.5)}
+    chance = {"hue": random.uniform(*hue), "saturation": random.uniform(*saturation), "contrast": random.uniform(0.1, 0.5)}
     return any_texture(random, value=random.uniform(*value), **chance)(*plane)
 
 
