@@ -173,7 +173,7 @@ def test_colour_changes_are_within_their_ranges():
     assert 86 <= values.min() < 89 and 111 < values.max() <= 112  # 87.5 to 112.5; two changes round down, each
     assert 0.5 < (np.abs(values - 100) <= 2).mean() < 0.68  # brightness: half of the cases unchanged, and 16 % of the rest hardly
     mild = [float(change_colour(grey, np.random.default_rng(n), strength=0.4).float().mean()) for n in range(200)]
-    assert min(mild) >= 94 and max(mild) <= 105
+    assert min(mild) >= 93 and max(mild) <= 105
 
 
 def test_a_cut_keeps_both_sides_of_the_mask():
