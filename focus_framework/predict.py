@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, TypeAlias, overload
+from typing import Any, TypeAlias, cast, overload
 
 import numpy as np
 import torch
@@ -70,11 +70,14 @@ def resized_size(height: int, width: int, rule: PreprocessingConfig) -> tuple[in
 class Model(nn.Module):
     """A network and its configuration. Made by `load`, or by the training loop."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, config: RunConfig, network: Network, description: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         self.config, self.network = config, network
         self.description = dict(description or {})
-        backbone: StagedBackbone = network.encoder.backbone  # type: ignore[assignment]
+        backbone = cast(StagedBackbone, network.encoder.backbone)
         self.register_buffer("mean", torch.tensor(backbone.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(backbone.std).view(3, 1, 1), persistent=False)
 
@@ -117,13 +120,13 @@ class Model(nn.Module):
         return maps
 
     @overload
-    def predict(self, images: ImageLike, *, batch_size: int = ...) -> Result: ...
+    def predict(self, images: list[ImageLike] | tuple[ImageLike, ...], *, batch_size: int = ...) -> list[Result]: ...
     @overload
-    def predict(self, images: Sequence[ImageLike], *, batch_size: int = ...) -> list[Result]: ...
-    def predict(self, images: ImageLike | Sequence[ImageLike], *, batch_size: int = 8) -> Result | list[Result]:
+    def predict(self, images: ImageLike, *, batch_size: int = ...) -> Result: ...
+    def predict(self, images: ImageLike | list[ImageLike] | tuple[ImageLike, ...], *, batch_size: int = 8) -> Result | list[Result]:
         """The mask of a picture, or of each of a list of them: paths, PIL images, `[H, W, 3]` uint8 arrays, `[3, H, W]` tensors
         (uint8, or float in 0..1). Raises `DataError` for what is none of these."""
-        if isinstance(images, Sequence) and not isinstance(images, str):
+        if isinstance(images, list | tuple):
             return list(self.stream(images, batch_size=batch_size))
         return next(self.stream([images], batch_size=1))
 

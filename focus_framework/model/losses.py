@@ -127,7 +127,8 @@ def mask_losses(mask_logits: Tensor, targets: Targets, pool: Tensor, rest: Tenso
     levels = len(mask_logits)
     logits = mask_logits.float().permute(1, 2, 0, 3, 4).flatten(0, 2)[:, None]
     with torch.no_grad():
-        points = uncertain_points(logits, *(p.permute(1, 2, 0, 3, 4).flatten(0, 2) for p in (pool, rest)), count)
+        pool, rest = (points.permute(1, 2, 0, 3, 4).flatten(0, 2) for points in (pool, rest))
+        points = uncertain_points(logits, pool, rest, count)
         truth = sample(targets.masks.flatten(0, 1)[:, None], points.unflatten(0, (-1, levels)).flatten(1, 2))
         truth = truth.reshape(len(points), -1)
         share = (targets.present / targets.present.sum().clamp_min(1)).flatten().repeat_interleave(levels)

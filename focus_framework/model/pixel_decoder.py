@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -74,9 +74,10 @@ class PixelDecoder(nn.Module):
         self.lateral = nn.Sequential(nn.Conv2d(widths[0], width, 1, bias=False), nn.GroupNorm(GROUPS, width))
         self.output = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.GroupNorm(GROUPS, width), nn.ReLU())
         self.mask_features = nn.Conv2d(width, width, 1)
-        for block in self.inputs:
-            nn.init.xavier_uniform_(block[0].weight)
-            nn.init.zeros_(block[0].bias)
+        for module in self.inputs.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(cast(Tensor, module.bias))
 
     def forward(self, maps: Sequence[Tensor]) -> PixelFeatures:
         """Four maps, 1/4 first."""

@@ -64,8 +64,9 @@ class Trainer:
         self.config, self.task, self.accelerator, self.folder = config, task, accelerator, folder
         self.description, self.validate = description, validate
         self.model = model.to(accelerator.device).train()
-        self.refiner, self.refined_heads = refiner or (None, "last")
-        others = list(self.refiner.to(accelerator.device).parameters()) if self.refiner else []
+        self.refiner: nn.Module | None = refiner[0].to(accelerator.device) if refiner else None
+        self.refined_heads = refiner[1] if refiner else "last"
+        others = list(self.refiner.parameters()) if self.refiner else []
         self.optimizer = build_optimizer(model.network, others, config.training)
         self.network, self.prepared = accelerator.prepare(model.network, self.optimizer)
         self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]

@@ -31,6 +31,7 @@ def write_samples(folder: Path, model: Model, pictures: Pictures) -> Path:
         for (image, truth), result in zip(examples, results, strict=True)
     ]
     path = folder / "best.png"
+    folder.mkdir(parents=True, exist_ok=True)
     write_image(path, contact_sheet(rows, ["picture", "truth", "prediction"]))
     return path
 

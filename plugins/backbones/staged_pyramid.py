@@ -29,7 +29,7 @@ class StagedPyramid(nn.Module):
 
     pyramid = True
 
-    def __init__(self, body: nn.Module, *, mean: Any, std: Any, frozen_norm: bool, options: Mapping[str, Any]) -> None:
+    def __init__(self, body: Any, *, mean: Any, std: Any, frozen_norm: bool, options: Mapping[str, Any]) -> None:
         super().__init__()
         self.body = body
         self.widths = tuple(body.feature_info.channels())
@@ -67,7 +67,7 @@ def build_pyramid(name: str, weights: str, options: Mapping[str, Any]) -> Staged
     facts |= {**file_facts(weights), **options}
     arguments = {key: value for key, value in facts.items() if key not in NOT_FOR_TIMM}
     levels = _levels(name)
-    body = build_timm(name, weights, features_only=True, out_indices=levels, **arguments)
+    body: Any = build_timm(name, weights, features_only=True, out_indices=levels, **arguments)
     if tuple(body.feature_info.reduction()) != STRIDES:
         raise ConfigError(f"backbone {name} has strides {body.feature_info.reduction()}; {list(STRIDES)} are needed")
     published = timm.get_pretrained_cfg(name)

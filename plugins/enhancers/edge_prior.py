@@ -24,6 +24,9 @@ class CannyOverlay(nn.Module):
     `low` and `high` are Canny's thresholds on the gradient of a grey picture in 0..1, `strength` the share of the edges in the sum.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, *, mean: Sequence[float], std: Sequence[float], low: float = 0.1, high: float = 0.2, strength: float = 0.3) -> None:
         super().__init__()
         self.low, self.high, self.strength = low, high, strength
@@ -82,10 +85,11 @@ class EdgePrior(nn.Module):
             raise ConfigError(f"enhancer.options: {error}") from error
         if not timm.is_model(trunk):
             raise ConfigError(f"enhancer.options.trunk: timm has no network {trunk!r}; resnet50 and resnet18 are usual")
-        self.trunk = build_timm(trunk, weights, features_only=True, out_indices=(1, 2, 3, 4))
-        if self.trunk.feature_info.reduction() != STRIDES:
+        body: Any = build_timm(trunk, weights, features_only=True, out_indices=(1, 2, 3, 4))
+        if body.feature_info.reduction() != STRIDES:
             raise ConfigError(f"enhancer.options.trunk: {trunk} has no maps at strides {STRIDES}")
-        self.project = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in self.trunk.feature_info.channels())
+        self.trunk = body
+        self.project = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in body.feature_info.channels())
 
     def forward(self, image: Tensor) -> list[Tensor]:
         features = self.trunk(self.overlay(image))

@@ -1,0 +1,42 @@
+"""Contact sheets: many small pictures in rows and columns, to be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+Picture = NDArray[np.uint8]
+
+GAP = 6
+TITLE = 22
+PAPER = (255, 255, 255)
+INK = (40, 40, 40)
+
+
+def contact_sheet(rows: Sequence[Sequence[Picture]], titles: Sequence[str] = (), *, cell: int = 160, groups: int = 0) -> Picture:
+    """Rows of pictures (`[H, W]` grey or `[H, W, 3]`, uint8, any size) as one picture `[H, W, 3]`.
+
+    Every picture is fitted into a square of `cell` pixels, its shape kept. `titles` stand over the columns. `groups` rows stand beside
+    one another; 0 chooses as many as make the sheet about as wide as high.
+    """
+    columns = max(len(row) for row in rows)
+    groups = groups or max(1, round((len(rows) / columns) ** 0.5))
+    high = -(-len(rows) // groups)
+    pitch = cell + GAP
+    top = GAP + (TITLE if titles else 0)
+    group_width = columns * pitch + GAP
+    sheet = Image.new("RGB", (groups * group_width + GAP, top + high * pitch), PAPER)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
+    for group in range(groups):
+        for column, title in enumerate(titles):
+            draw.text((GAP + group * group_width + column * pitch, GAP), title, fill=INK, font=font)
+    for index, row in enumerate(rows):
+        group, line = divmod(index, high)
+        for column, picture in enumerate(row):
+            small = ImageOps.contain(Image.fromarray(picture).convert("RGB"), (cell, cell))
+            left = GAP + group * group_width + column * pitch + (cell - small.width) // 2
+            sheet.paste(small, (left, top + line * pitch + (cell - small.height) // 2))
+    return np.asarray(sheet)
