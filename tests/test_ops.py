@@ -1,4 +1,4 @@
-"""Deformable attention in plain PyTorch, against recorded values and a loop written from the definition."""
+"""Deformable attention, both implementations: against recorded values and a loop written from the definition."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ FIXTURE = Path(__file__).parents[1].parent / "shared" / "reference" / "ops.safet
 SHAPES = [(6, 9), (4, 5), (2, 3)]
 
 
-@pytest.fixture(autouse=True)
-def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FOCUS_OPS", "reference")
+@pytest.fixture(autouse=True, params=["reference", "native"])
+def _implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "native":
+        pytest.importorskip("focus_ops", reason="focus-framework-ops is not installed")
+    monkeypatch.setenv("FOCUS_OPS", request.param)
 
 
-def example(
-    dtype: torch.dtype = torch.float64, *, batch: int = 2, queries: int = 3, heads: int = 2, width: int = 4
-) -> list[Tensor]:
+def example(dtype: torch.dtype = torch.float64, *, batch: int = 2, queries: int = 3, heads: int = 2, width: int = 4) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     value = torch.randn(batch, sum(h * w for h, w in SHAPES), heads, width, generator=generator, dtype=torch.float64)
     locations = torch.rand(batch, queries, heads, 3, 2, 2, generator=generator, dtype=torch.float64) * 1.6 - 0.3
@@ -102,12 +102,24 @@ def test_a_location_that_is_nowhere_gives_nothing_and_no_gradient(place: float) 
     assert not gradients[2][:, :, :, 1].any()
 
 
-def test_an_empty_level_is_passed_over() -> None:
+@pytest.mark.parametrize("empty", [(0, 7), (7, 0), (0, 0)])
+def test_an_empty_level_is_passed_over(empty: tuple[int, int]) -> None:
     value, locations, weights = example()
-    shapes = [*SHAPES, (0, 7)]
-    more = torch.cat([locations, locations[:, :, :, :1]], dim=3)
-    output = deform_attn(value, shapes, more, torch.cat([weights, weights[:, :, :, :1]], dim=3))
-    torch.testing.assert_close(output, deform_attn(value, SHAPES, locations, weights))
+    expected = deform_attn(value, SHAPES, locations, weights)
+    shapes = [SHAPES[0], empty, *SHAPES[1:]]
+    more_locations, more_weights = (tensor[:, :, :, [0, 0, 1, 2]].requires_grad_() for tensor in (locations, weights))
+    output = deform_attn(value, shapes, more_locations, more_weights)
+    torch.testing.assert_close(output, expected)
+    for gradient in torch.autograd.grad(output.sum(), (more_locations, more_weights)):
+        assert gradient.isfinite().all()
+        assert not gradient[:, :, :, 1].any()
+
+
+def test_pixels_beyond_the_border_are_not_multiplied_by_zero() -> None:
+    value, locations, weights = example()
+    value[:, SHAPES[0][0] * SHAPES[0][1]] = float("inf")  # first pixel of the second level, next in memory to the first's last
+    locations[..., 0, :, :], locations[..., 1:, :, :] = 1.0, 0.75
+    assert deform_attn(value, SHAPES, locations, weights).isfinite().all()
 
 
 def test_no_queries_give_an_empty_result() -> None:

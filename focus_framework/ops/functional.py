@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import reference
-from .backend import backend
+from .choice import backend
 
 SpatialShapes = Sequence[tuple[int, int]]
 
@@ -35,9 +35,9 @@ def deform_attn(value: Tensor, spatial_shapes: SpatialShapes, locations: Tensor,
     if locations.dtype != precision:
         raise ValueError(f"locations are {locations.dtype}, but must be {precision} for a value in {value.dtype}; convert them")
     _check(value, spatial_shapes, {"locations": (locations, (2,)), "weights": (weights, ())})
+    if backend(value.device) == "native":
+        return torch.ops.focus_ops.deform_attn(value, _flat(spatial_shapes), locations, weights.to(precision))
     with torch.autocast(value.device.type, enabled=False):
-        if backend(value.device) == "native":
-            return torch.ops.focus_ops.deform_attn(value, _flat(spatial_shapes), locations, weights.to(precision))
         return reference.deform_attn(value, spatial_shapes, locations, weights)
 
 
@@ -67,11 +67,11 @@ def deform_attn_from_logits(
     if reference_points.shape[0] not in (1, batch) or reference_points.shape[1:] != (queries, levels, 2):
         need = f"[{batch} or 1, {queries}, {levels}, 2] (batch, queries, levels, xy)"
         raise ValueError(f"reference_points have shape {list(reference_points.shape)}, needed is {need}")
+    if backend(value.device) == "native":
+        precision = torch.promote_types(value.dtype, torch.float32)
+        predicted = [tensor.to(precision) for tensor in (reference_points, offsets, logits)]
+        return torch.ops.focus_ops.deform_attn_from_logits(value, _flat(spatial_shapes), *predicted)
     with torch.autocast(value.device.type, enabled=False):
-        if backend(value.device) == "native":
-            precision = torch.promote_types(value.dtype, torch.float32)
-            predicted = [tensor.to(precision) for tensor in (reference_points, offsets, logits)]
-            return torch.ops.focus_ops.deform_attn_from_logits(value, _flat(spatial_shapes), *predicted)
         return reference.deform_attn_from_logits(value, spatial_shapes, reference_points, offsets, logits)
 
 

@@ -1,0 +1,311 @@
+"""The compiled op: derivatives, tracing, memory layouts, threads, and how it is chosen."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from focus_framework import ops
+from focus_framework.errors import ConfigError, DeviceError
+from focus_framework.ops import choice, reference
+
+focus_ops = pytest.importorskip("focus_ops", reason="focus-framework-ops is not installed")
+
+SHAPES = [(5, 7), (4, 3), (2, 2)]
+SIDES = [side for shape in SHAPES for side in shape]
+LENGTH = sum(height * width for height, width in SHAPES)
+
+
+@pytest.fixture(autouse=True)
+def _native(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOCUS_OPS", "native")
+
+
+def plain_inputs(*, width: int = 5, points: int = 2, heads: int = 3, queries: int = 6, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    value = torch.randn(2, LENGTH, heads, width, generator=generator, dtype=torch.float64)
+    locations = torch.rand(2, queries, heads, 3, points, 2, generator=generator, dtype=torch.float64) * 1.4 - 0.2
+    weights = torch.rand(2, queries, heads, 3, points, generator=generator, dtype=torch.float64)
+    precision = torch.promote_types(dtype, torch.float32)
+    return [value.to(dtype).requires_grad_(), locations.to(precision).requires_grad_(), weights.to(precision).requires_grad_()]
+
+
+def fused_inputs(*, batches: int = 1, dtype: torch.dtype = torch.float64, **sizes: int) -> list[Tensor]:
+    value, locations, logits = (tensor.detach() for tensor in plain_inputs(dtype=dtype, **sizes))
+    points = torch.rand(batches, locations.shape[1], 3, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    tensors = (value, points.to(locations.dtype), locations * 6 - 3, logits * 4)
+    return [tensor.requires_grad_() for tensor in tensors]
+
+
+def gradients(output: Tensor, inputs: list[Tensor]) -> tuple[Tensor, ...]:
+    probe = torch.randn(output.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    return torch.autograd.grad(output, inputs, probe.to(output.dtype))
+
+
+@pytest.mark.parametrize("points", [1, 4])
+@pytest.mark.parametrize("width", [1, 8, 16, 32, 33, 64])
+def test_any_number_of_channels_and_points_gives_what_plain_pytorch_gives(width: int, points: int) -> None:
+    inputs = plain_inputs(width=width, points=points)
+    ours, plain = ops.deform_attn(inputs[0], SHAPES, *inputs[1:]), reference.deform_attn(inputs[0], SHAPES, *inputs[1:])
+    torch.testing.assert_close(ours, plain, rtol=0, atol=1e-12)
+    torch.testing.assert_close(gradients(ours, inputs), gradients(plain, inputs), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+def test_the_fused_entry_gives_what_plain_pytorch_gives(batches: int) -> None:
+    inputs = fused_inputs(batches=batches)
+    ours = ops.deform_attn_from_logits(inputs[0], SHAPES, *inputs[1:])
+    plain = reference.deform_attn_from_logits(inputs[0], SHAPES, *inputs[1:])
+    torch.testing.assert_close(ours, plain, rtol=0, atol=1e-12)
+    torch.testing.assert_close(gradients(ours, inputs), gradients(plain, inputs), rtol=0, atol=1e-10)
+
+
+# A bound of three roundings to the type: of the value, of the output's gradient and of the result.
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 2e-6), (torch.float16, 3 * 2**-11), (torch.bfloat16, 3 * 2**-8)])
+@pytest.mark.parametrize("queries", [2, 60])  # few samples are converted as they are read, many beforehand
+def test_half_types_lose_no_more_than_their_own_rounding(dtype: torch.dtype, tolerance: float, queries: int) -> None:
+    exact, rounded = fused_inputs(queries=queries, width=32), fused_inputs(queries=queries, width=32, dtype=dtype)
+    expected = reference.deform_attn_from_logits(exact[0], SHAPES, *exact[1:])
+    output = ops.deform_attn_from_logits(rounded[0], SHAPES, *rounded[1:])
+    assert output.dtype == dtype
+    for ours, theirs in zip((output, *gradients(output, rounded)), (expected, *gradients(expected, exact)), strict=True):
+        assert (ours.double() - theirs).abs().max() <= tolerance * theirs.abs().max()
+
+
+def test_softmax_is_exact_to_single_precision_over_a_wide_range() -> None:
+    value = torch.eye(12).view(1, 12, 1, 12)  # four rows of three pixels: each sample reads one weight back
+    logits = torch.linspace(-30, 10, 12).view(1, 1, 1, 1, 12)
+    points = torch.full((1, 1, 1, 2), 0.5)
+    rows, columns = torch.meshgrid(torch.arange(4.0), torch.arange(3.0), indexing="ij")
+    offsets = torch.stack([columns + 0.5 - 1.5, rows + 0.5 - 2], -1).view(1, 1, 1, 1, 12, 2)
+    output = ops.deform_attn_from_logits(value, [(4, 3)], points, offsets, logits)
+    torch.testing.assert_close(output.flatten().double(), logits.flatten().double().softmax(0), rtol=1e-6, atol=0)
+
+
+def test_gradcheck() -> None:
+    sizes = {"width": 3, "points": 2, "heads": 2, "queries": 3}
+    assert torch.autograd.gradcheck(lambda v, x, w: ops.deform_attn(v, SHAPES, x, w), plain_inputs(**sizes))
+    assert torch.autograd.gradcheck(lambda v, r, o, z: ops.deform_attn_from_logits(v, SHAPES, r, o, z), fused_inputs(**sizes))
+
+
+def test_opcheck() -> None:
+    value, locations, weights = plain_inputs()
+    torch.library.opcheck(torch.ops.focus_ops.deform_attn.default, (value, SIDES, locations, weights))
+    fused = fused_inputs()
+    torch.library.opcheck(torch.ops.focus_ops.deform_attn_from_logits.default, (fused[0], SIDES, *fused[1:]))
+    gradient = torch.randn(2, 6, 15, dtype=torch.float64)
+    detached = [tensor.detach() for tensor in (value, locations, weights)]
+    arguments = (gradient, detached[0], SIDES, *detached[1:], False)
+    torch.library.opcheck(torch.ops.focus_ops.deform_attn_backward.default, arguments)
+
+
+class Sampler(nn.Module):
+    """The op between other operations, as in a network."""
+
+    def forward(self, value: Tensor, points: Tensor, offsets: Tensor, logits: Tensor) -> Tensor:
+        shapes = [(value.shape[1] - 16 - i, 1) if i == 0 else (4, 4) for i in range(2)]
+        return ops.deform_attn_from_logits(value * 2, shapes, points, offsets, logits).tanh()
+
+
+def sampler_inputs(length: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(4)
+    shapes = [(1, length, 2, 8), (1, 5, 2, 2), (1, 5, 2, 2, 3, 2), (1, 5, 2, 2, 3)]
+    return [torch.randn(shape, generator=generator).requires_grad_() for shape in shapes]
+
+
+def test_compiles_to_one_graph_for_all_sizes() -> None:
+    counter = CompileCounterWithBackend("aot_eager")
+    torch._dynamo.reset()
+    compiled = torch.compile(Sampler(), fullgraph=True, dynamic=True, backend=counter)
+    for length in (40, 41, 67):
+        inputs = sampler_inputs(length)
+        ours, expected = compiled(*inputs), Sampler()(*inputs)
+        torch.testing.assert_close(ours, expected)
+        torch.testing.assert_close(gradients(ours, inputs), gradients(expected, inputs))
+    assert counter.frame_count == 1
+
+
+def test_compiles_under_autocast() -> None:
+    inputs = sampler_inputs(30)
+    torch._dynamo.reset()
+    compiled = torch.compile(Sampler(), fullgraph=True, backend="aot_eager")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ours, expected = compiled(*inputs), Sampler()(*inputs)
+    assert ours.dtype == expected.dtype == torch.bfloat16
+    torch.testing.assert_close(ours, expected)
+
+
+def test_exports() -> None:
+    inputs = tuple(tensor.detach() for tensor in sampler_inputs(30))
+    program = torch.export.export(Sampler(), inputs)
+    assert any("deform_attn_from_logits" in str(node.target) for node in program.graph.nodes)
+    torch.testing.assert_close(program.module()(*inputs), Sampler()(*inputs))
+
+
+def test_autocast_of_the_bare_operator_keeps_locations_and_weights_in_single_precision() -> None:
+    value, locations, weights = plain_inputs(dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = focus_ops.deform_attn(value, SHAPES, locations, weights.bfloat16())
+    expected = focus_ops.deform_attn(value.bfloat16(), SHAPES, locations, weights.bfloat16().float())
+    torch.testing.assert_close(output, expected, rtol=0, atol=0)
+
+
+def test_a_second_derivative_is_refused() -> None:
+    inputs = plain_inputs()
+    output = ops.deform_attn(inputs[0], SHAPES, *inputs[1:])
+    (first,) = torch.autograd.grad(output.square().sum(), inputs[:1], create_graph=True)
+    with pytest.raises(NotImplementedError, match="no second derivative"):
+        first.sum().backward()
+
+
+def test_any_memory_layout_is_read() -> None:
+    inputs = plain_inputs()
+    expected = ops.deform_attn(inputs[0], SHAPES, *inputs[1:])
+    strided = [tensor.detach().mT.contiguous().mT.requires_grad_() for tensor in inputs]
+    assert not any(tensor.is_contiguous() for tensor in strided)
+    output = ops.deform_attn(strided[0], SHAPES, *strided[1:])
+    torch.testing.assert_close(output, expected, rtol=0, atol=0)
+    probe = torch.ones(1, 1, 1, dtype=torch.float64).expand_as(output)
+    ours, theirs = torch.autograd.grad(output, strided, probe), torch.autograd.grad(expected, inputs, probe.contiguous())
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_number_of_threads_changes_no_bit(dtype: torch.dtype) -> None:
+    inputs = fused_inputs(queries=50, dtype=dtype)
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            output = ops.deform_attn_from_logits(inputs[0], SHAPES, *inputs[1:])
+            results.append((output, *gradients(output, inputs)))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(ours, first) for ours, first in zip(other, results[0], strict=True))
+
+
+def test_offsets_beyond_32_bits() -> None:
+    batches = 2**21 + 1
+    try:
+        value = torch.zeros(batches, 64, 1, 16, dtype=torch.bfloat16)  # 4 GiB of addresses; untouched pages cost no memory
+    except RuntimeError:
+        pytest.skip("the system does not lend 4 GiB of addresses")
+    assert value.numel() > 2**31
+    value[-1] = 3.0
+    locations = torch.full((batches, 1, 1, 1, 1, 2), 0.5)
+    output = ops.deform_attn(value, [(8, 8)], locations, torch.ones(batches, 1, 1, 1, 1))
+    assert output[-1].eq(3).all()
+    assert not output[:-1].any()
+
+
+def test_the_operator_itself_names_shapes_and_types() -> None:
+    value, locations, weights = plain_inputs()
+    with pytest.raises(RuntimeError, match=r"weights has shape \[2, 6, 3, 3, 1\], needed is \[2, 6, 3, 3, 2\] \(batch, queries"):
+        focus_ops.deform_attn(value, SHAPES, locations, weights[..., :1])
+    with pytest.raises(RuntimeError, match=r"value of shape \[2, 51, 3, 5\] has 51 positions, but spatial_shapes \[5, 7\] has 35"):
+        focus_ops.deform_attn(value, SHAPES[:1], locations, weights)
+    with pytest.raises(RuntimeError, match=r"locations must be float32 for a value that is not float64"):
+        focus_ops.deform_attn(value.bfloat16(), SHAPES, locations.bfloat16(), weights)
+    with pytest.raises(RuntimeError, match=r"spatial_shapes has a negative size"):
+        focus_ops.deform_attn(value, [(-5, -7), (4, 3), (2, 2)], locations, weights)
+    with pytest.raises(RuntimeError, match=r"value must be float32, float64, bfloat16 or float16"):
+        focus_ops.deform_attn(value.detach().long(), SHAPES, locations.detach().float(), weights.detach().float())
+
+
+def test_processors_without_avx2_get_the_same_values() -> None:
+    smoke_test = Path(__file__).parents[1] / "csrc" / "tests" / "smoke.py"
+    environment = {**os.environ, "FOCUS_OPS_INSTRUCTIONS": "baseline"}
+    ran = subprocess.run([sys.executable, str(smoke_test)], env=environment, capture_output=True, text=True, check=True)
+    assert "'instructions': 'baseline'" in ran.stdout
+
+
+# Which implementation runs.
+
+
+@pytest.fixture
+def fresh_choice() -> Iterator[None]:
+    choice.native_module.cache_clear()
+    choice._log_once.cache_clear()
+    yield
+    choice.native_module.cache_clear()
+    choice._log_once.cache_clear()
+
+
+def install(monkeypatch: pytest.MonkeyPatch, module: object) -> None:
+    """Makes `module` what importing focus_ops gives: a module, an error, or None where it is not installed."""
+
+    def import_module(name: str) -> object:
+        if isinstance(module, Exception):
+            raise module
+        return module
+
+    monkeypatch.setattr(choice.importlib.util, "find_spec", lambda name: None if module is None else object())
+    monkeypatch.setattr(choice.importlib, "import_module", import_module)
+
+
+@pytest.mark.usefixtures("fresh_choice")
+def test_the_compiled_op_is_taken_where_it_is_installed(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.delenv("FOCUS_OPS")
+    with caplog.at_level(logging.INFO):
+        assert [ops.backend(), ops.backend()] == ["native", "native"]
+    assert [record.message for record in caplog.records if "deformable attention" in record.message] == [
+        f"deformable attention on cpu: native (focus_ops {focus_ops.__version__} is installed)"
+    ]
+    monkeypatch.setenv("FOCUS_OPS", "reference")
+    assert ops.backend() == "reference"
+    assert ops.describe()["change"] == "unset FOCUS_OPS"
+
+
+@pytest.mark.usefixtures("fresh_choice")
+def test_without_the_compiled_op_plain_pytorch_runs_and_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, None)
+    with pytest.raises(DeviceError, match=r"focus-framework-ops is not installed; run: pip install"):
+        ops.backend()
+    monkeypatch.delenv("FOCUS_OPS")
+    assert ops.backend() == "reference"
+    described = ops.describe()
+    assert described["change"] == "pip install --no-build-isolation ./csrc"
+    assert described["error"] is None
+
+
+@pytest.mark.usefixtures("fresh_choice")
+def test_a_broken_build_is_warned_about_and_raises_its_own_error_when_asked_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = OSError("libtorch_cpu.so: undefined symbol")
+    install(monkeypatch, broken)
+    with pytest.raises(DeviceError, match="undefined symbol") as raised:
+        ops.backend()
+    assert raised.value.__cause__ is broken
+    monkeypatch.delenv("FOCUS_OPS")
+    assert ops.backend() == "reference"
+    assert "installed but broken" in caplog.text
+    assert ops.describe()["error"] == "OSError: libtorch_cpu.so: undefined symbol"
+
+
+@pytest.mark.usefixtures("fresh_choice")
+def test_a_build_without_cuda_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("focus_ops")
+    vars(module).update(__version__="9.0", devices=lambda: ("cpu",), build_info=lambda: {"cuda": ""})
+    install(monkeypatch, module)
+    with pytest.raises(DeviceError, match=r"built without cuda; run: FOCUS_BUILD_CUDA=1 pip install"):
+        ops.backend("cuda")
+    monkeypatch.delenv("FOCUS_OPS")
+    assert (ops.backend("cuda"), ops.backend("cpu")) == ("reference", "native")
+
+
+def test_a_misspelt_choice_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOCUS_OPS", "nativ")
+    with pytest.raises(ConfigError, match="FOCUS_OPS='nativ' is not known; use reference or native"):
+        ops.backend()
