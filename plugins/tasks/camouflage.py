@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from focus_framework import Prompts, Task, hookimpl
 
+from ._datasets import CAMOUFLAGE
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -31,6 +33,7 @@ def focus_tasks() -> Iterator[Task]:
         },
         metrics=("s_measure", "e_measure_mean", "weighted_f", "mae"),
         primary_metric="s_measure",
+        datasets=CAMOUFLAGE,
         practice=practice,
     )
 

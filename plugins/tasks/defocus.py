@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from focus_framework import Prompts, Task, hookimpl
 
+from ._datasets import DEFOCUS
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -31,6 +33,7 @@ def focus_tasks() -> Iterator[Task]:
         },
         metrics=("f_beta_mean", "mae"),
         primary_metric="f_beta_mean",
+        datasets=DEFOCUS,
         change_sharpness=False,
         practice=practice,
     )

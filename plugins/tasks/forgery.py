@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from focus_framework import Prompts, Task, hookimpl
 
+from ._datasets import FORGERY
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -24,6 +26,7 @@ def focus_tasks() -> Iterator[Task]:
         ),
         metrics=("f1", "auc"),
         primary_metric="f1",
+        datasets=FORGERY,
         change_colour=False,
         change_sharpness=False,  # shrinking or blurring wipes out grain and compression traces, the cue
         practice=practice,

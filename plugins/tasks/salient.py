@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from focus_framework import Prompts, Task, hookimpl
 
+from ._datasets import SALIENT
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -24,6 +26,7 @@ def focus_tasks() -> Iterator[Task]:
         ),
         metrics=("s_measure", "e_measure_mean", "f_beta_mean", "mae"),
         primary_metric="s_measure",
+        datasets=SALIENT,
         practice=practice,
     )
 
@@ -40,12 +43,12 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
     from focus_framework.data.silhouettes import any_silhouette, draw, place
     from focus_framework.data.textures import any_texture, lean
 
-    hue, kind = random.random(), random.choice(["vivid", "plain", "tone"], p=[0.5, 0.2, 0.3])
+    hue, kind = random.random(), random.choice(["vivid", "plain", "tone"], p=[0.7, 0.12, 0.18])
     dark = random.random() < 0.5
-    value = random.uniform(0.05, 0.15) if kind == "tone" and not dark else random.uniform(0.3, 0.8)
-    ground_saturation = random.uniform(0.45, 0.7) if kind == "plain" else random.uniform(0.05, 0.35)
-    common = {"hue": hue, "spread": 0.05, "saturation": ground_saturation, "value": value, "contrast": random.uniform(0.2, 0.5)}
-    beyond = {"hue": hue + random.normal(0, 0.12), "value": value * (random.uniform(1.5, 3) if value < 0.3 else random.uniform(0.15, 0.4))}
+    value = random.uniform(0.05, 0.12) if kind == "tone" and not dark else random.uniform(0.4, 0.8)
+    ground_saturation = random.uniform(0.5, 0.75) if kind == "plain" else random.uniform(0.02, 0.25)
+    common = {"hue": hue, "spread": 0.05, "saturation": ground_saturation, "value": value, "contrast": random.uniform(0.1, 0.45)}
+    beyond = {"hue": hue + random.normal(0, 0.1), "value": value * (random.uniform(1.4, 2) if value < 0.3 else random.uniform(0.35, 0.7))}
     ground = scene(random, size, things=int(random.integers(2, 5)), beyond=beyond, **common)
 
     def things() -> np.ndarray:
@@ -57,9 +60,9 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
 
     coverage = of_fair_share(things, shares=(0.06, 0.6))
     other = {"hue": hue + random.uniform(0.25, 0.75), "value": value * random.uniform(0.7, 1.2), "contrast": random.uniform(0.1, 0.3)}
-    other["saturation"] = {"vivid": random.uniform(0.7, 0.95), "plain": random.uniform(0, 0.1), "tone": random.uniform(0, 0.5)}[kind]
+    other["saturation"] = {"vivid": random.uniform(0.75, 1), "plain": random.uniform(0, 0.1), "tone": random.uniform(0, 0.5)}[kind]
     if kind == "tone":
-        other["value"] = random.uniform(0.01, 0.05) if dark else random.uniform(0.5, 0.9)
+        other["value"] = random.uniform(0.01, 0.04) if dark else random.uniform(0.5, 0.9)
     surface = any_texture(random, coarseness=random.choice([0.5, 1.5]), **other)(*lean(random, size))
     roundness = 0.45 + 0.55 * blur(coverage, size * 0.05)
     contact = 1 - 0.6 * blur(np.roll(coverage, size // 40, axis=0), size * 0.015) * (1 - coverage)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from focus_framework import Prompts, Task, hookimpl
 
+from ._datasets import SHADOW
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -33,6 +35,7 @@ def focus_tasks() -> Iterator[Task]:
         },
         metrics=("ber",),
         primary_metric="ber",
+        datasets=SHADOW,
         practice=practice,
     )
 
