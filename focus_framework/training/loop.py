@@ -85,6 +85,8 @@ class Trainer:
     def restore(self, state: TrainingState) -> None:
         """Go on from a saved state."""
         self.model.network.load_state_dict(state.network)
+        if self.refiner:
+            self.refiner.load_state_dict(state.refiner)
         self.optimizer.load_state_dict(state.optimizer)
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state.scaler)
@@ -180,6 +182,7 @@ class Trainer:
                 step=self.step,
                 seconds=self.seconds,
                 network=state,
+                refiner=self.refiner.state_dict() if self.refiner else {},
                 optimizer=self.optimizer.state_dict(),
                 scaler=scaler.state_dict() if scaler is not None else {},
                 best=self.best,

@@ -21,6 +21,8 @@ class TrainingState:
     step: int
     seconds: float
     network: dict[str, Any]
+    refiner: dict[str, Any]
+    """What the refiner trains along; empty for one that only looks."""
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
     best: float | None
