@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
+from ..errors import FocusError
 from ..images import Picture
 from ..interfaces import Task
 from . import practice
@@ -141,6 +142,20 @@ class _Numbers:
             yield list(range(start, start + self.batch_size))
 
 
+class _Batches(Dataset[Any]):
+    """Whole batches by their sample numbers, or the `FocusError` that one met, as a value: raised in a worker, an error would reach
+    the user inside that worker's traceback."""
+
+    def __init__(self, samples: TrainingSamples) -> None:
+        self.samples = samples
+
+    def __getitem__(self, numbers: list[int]) -> Any:
+        try:
+            return default_collate([self.samples[number] for number in numbers])
+        except FocusError as error:
+            return error
+
+
 def batches(
     samples: TrainingSamples,
     *,
@@ -153,11 +168,16 @@ def batches(
 ) -> Iterator[dict[str, Any]]:
     """The batches of the steps from `first_step` on, without end: ``image [B, 3, S, S]``, ``mask [B, S, S]``, ``name`` (a list).
 
-    `batch_size` is that of one process. `workers` are the processes that read; -1 for as many as there are spare cores.
+    `batch_size` is that of one process. `workers` are the processes that read; -1 for as many as there are spare cores. Raises
+    `DataError` where a picture or its mask cannot be used.
     """
     numbers = _Numbers(batch_size, first_step, rank, processes)
     workers = spare_cores() if workers < 0 else workers
-    return iter(DataLoader(samples, batch_sampler=numbers, num_workers=workers, pin_memory=pin_memory))
+    loader = DataLoader(_Batches(samples), batch_size=None, sampler=numbers, num_workers=workers, pin_memory=pin_memory)
+    for batch in loader:
+        if isinstance(batch, FocusError):
+            raise batch
+        yield batch
 
 
 def spare_cores(most: int = 8) -> int:

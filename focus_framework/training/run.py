@@ -69,6 +69,8 @@ def train(
     Raises a `FocusError` for what the user can mend, before the first step wherever that can be known.
     """
     config, chosen = resolved.config, task.get()
+    if (folder / LATEST).exists() and not resume:
+        raise ConfigError(f"{folder} holds a run already; go on with it by --resume {folder}, or choose another --out")
     state = load_state(folder) if resume else None
     accelerator = _accelerator(config)
     torch.manual_seed(config.training.seed)
@@ -77,7 +79,7 @@ def train(
     model = Model(config, build_network(config, weights="none" if state else None))
     refiner = _build_refiner(config, prompts, model)
     description = {**describe(config, model.network, task, prompts), "data": config.data.train, "ops": ops.backend()}
-    _write_config(folder, config)
+    _write_config(folder, config.model_copy(update={"task": task.reference}))  # so that a task in a file is found again
     logger.info("training on %s, %s, deformable attention: %s", data.summary, accelerator.device, ops.backend())
     trainer = Trainer(
         config,
