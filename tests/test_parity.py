@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from focus_plugins.enhancers.edge_prior import ReleaseOverlay, release_edge_image
-from release_rule import DATA, REFERENCE, TINY_SEED, released_shapes, released_state
+from release_rule import DATA, REFERENCE, released_shapes, released_state
 from safetensors.torch import load_file
 from torch import Tensor
 
