@@ -336,7 +336,7 @@ def test_wrong_coco_shapes_are_errors(tmp_path, segmentation, message):
 def test_wrong_coco_files_are_errors(tmp_path):
     path = coco(tmp_path, [{"image_id": 7, "category_id": 0, "segmentation": [BOX]}])
     (tmp_path / "images" / "a.jpg").unlink()
-    with pytest.raises(DataError, match=r"1 images are not in .*first a\.jpg; give images=DIR"):
+    with pytest.raises(DataError, match=r"image a\.jpg is not in .*; give images=DIR"):
         find_pairs(str(path))
     for text, message in (("{", "cannot read"), ("[]", "is not COCO"), ('{"images": [{"id": 1}]}', "with id, file_name, height, width")):
         path.write_text(text)

@@ -43,8 +43,7 @@ class CocoPair(Pair):
 def scan_coco(path: Path, options: dict[str, str]) -> Scan:
     """The pairs of an annotation file. `options` may hold ``images`` (the folder) and ``category`` (its name).
 
-    Raises `DataError` for a file that is not of this format or names pictures that are not there, `ConfigError` where the
-    category is not obvious.
+    Raises `DataError` for a file that is not of this format, `ConfigError` where the category is not obvious.
     """
     content = _load(path)
     category = _category(path, content, options.pop("category", None))
@@ -61,13 +60,10 @@ def scan_coco(path: Path, options: dict[str, str]) -> Scan:
         name = PurePosixPath(image["file_name"]).with_suffix("").as_posix()
         size = (int(image["height"]), int(image["width"]))
         if file is None:
-            missing.append(image["file_name"])
+            missing.append(f"{path}: image {image['file_name']} is not in {folder or path.parent}; give images=DIR")
         else:
             pairs.append(CocoPair(file, path, "white", name, shapes=tuple(shapes[image["id"]]), drawn_for=size))
-    if missing:
-        where = folder or f"{path.parent} and the folders beside it"
-        raise DataError(f"{path}: {len(missing)} images are not in {where}, first {missing[0]}; give images=DIR")
-    return Scan(tuple(sorted(pairs, key=lambda pair: pair.name)))
+    return Scan(tuple(sorted(pairs, key=lambda pair: pair.name)), missing=tuple(missing))
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ FIELDS = ("image", "mask", "name", "foreground", "split")
 def scan_list(path: Path) -> Scan:
     """The pairs of a list: a field ``image`` and ``mask`` a line, optionally ``name``, ``foreground`` and ``split``.
 
-    Paths are relative to the list's folder. Raises `DataError`, with the line, where a field or a file is missing.
+    Paths are relative to the list's folder. Raises `DataError`, with the line, where a field is missing or wrong.
     """
     if not path.is_file():
         raise DataError(f"list {path} does not exist")
@@ -27,15 +27,19 @@ def scan_list(path: Path) -> Scan:
         rows = list(READERS[path.suffix.lower()](path))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read {path}: {error}") from error
+    if not rows:
+        raise DataError(f"{path} lists no pairs; each line needs image and mask")
     pairs: dict[str, Pair] = {}
+    missing: list[str] = []
     for line, row in rows:
         pair = _pair(path, line, row)
         if pair.name in pairs:
             raise DataError(f"{path}, line {line}: a second pair named {pair.name!r}; give them a field name")
-        pairs[pair.name] = pair
-    if not pairs:
-        raise DataError(f"{path} lists no pairs; each line needs image and mask")
-    return Scan(tuple(pairs.values()))
+        gone = [f"{path}, line {line}: {file} does not exist" for file in (pair.image, pair.mask) if not file.is_file()]
+        missing += gone
+        if not gone:
+            pairs[pair.name] = pair
+    return Scan(tuple(pairs.values()), missing=tuple(missing))
 
 
 def _pair(path: Path, line: int, row: dict[str, Any]) -> Pair:
@@ -46,9 +50,6 @@ def _pair(path: Path, line: int, row: dict[str, Any]) -> Pair:
         if not isinstance(row.get(key), str) or not row[key].strip():
             raise wrong(f"no {key}; each line needs image and mask")
     image, mask = (path.parent / row[key].strip() for key in ("image", "mask"))
-    for file in (image, mask):
-        if not file.is_file():
-            raise wrong(f"{file} does not exist")
     foreground = as_foreground(row.get("foreground") or "white", f"{path}, line {line}")
     split = split_named(str(row["split"])) if row.get("split") else None
     if row.get("split") and not split:

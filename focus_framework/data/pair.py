@@ -79,9 +79,16 @@ class Scan:
     """Pictures for which no mask was found."""
     lonely_masks: tuple[Path, ...] = ()
     """Masks for which no picture was found."""
+    missing: tuple[str, ...] = ()
+    """Files that are named somewhere and are not there, and where they are named."""
 
     def __add__(self, other: Scan) -> Scan:
-        return Scan(self.pairs + other.pairs, self.lonely_images + other.lonely_images, self.lonely_masks + other.lonely_masks)
+        return Scan(
+            self.pairs + other.pairs,
+            self.lonely_images + other.lonely_images,
+            self.lonely_masks + other.lonely_masks,
+            self.missing + other.missing,
+        )
 
 
 def first(paths: Sequence[Path], count: int = 3) -> str:

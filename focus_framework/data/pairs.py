@@ -38,6 +38,9 @@ def find_pairs(reference: str, *, task: Task | None = None, root: Path | str | N
     option.
     """
     found = scan(reference, task=task, root=root)
+    if found.missing:
+        more = f" ({len(found.missing)} files are missing; focus data check {reference} lists all)" if found.missing[1:] else ""
+        raise DataError(found.missing[0] + more)
     if found.lonely_images:
         raise DataError(
             f"{reference}: {len(found.lonely_images)} of {len(found.pairs) + len(found.lonely_images)} images have no mask: "
