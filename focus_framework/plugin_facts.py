@@ -29,22 +29,23 @@ def find_anywhere(name: str, kind: Kind | None = None) -> Entry:
 
 
 def facts(entry: Entry) -> dict[str, Any]:
-    """What the description says, where it comes from, and its options as the signature of its ``build`` names them."""
-    known: dict[str, Any] = {"kind": entry.kind, **entry.as_json(), "origin": entry.origin, "licence": _licence(entry)}
+    """What the description says, where it comes from, and how its ``build`` explains itself."""
+    known: dict[str, Any] = {"kind": entry.kind, **entry.as_json(), "origin": entry.origin, "licence": _licence(entry.distribution)}
     description = entry.description
     if isinstance(description, Task):
-        known |= _task_facts(description)
-    elif description is not None:
-        known["options"] = _options(description.build)
-    return known
+        return known | _task_facts(description)
+    if description is None:
+        return known
+    if isinstance(description, Backbone):
+        known["weights_licence"] = description.licence or "not said"
+    build = _import(description.build)
+    return known | {"options": _options(build), "about": inspect.getdoc(build) or ""}
 
 
-def _licence(entry: Entry) -> str:
-    """The licence of what the plugin brings, else that of its distribution."""
-    if isinstance(entry.description, Backbone) and entry.description.licence:
-        return entry.description.licence
+def _licence(distribution: str) -> str:
+    """That of the plugin's code."""
     try:
-        about = metadata(entry.distribution)
+        about = metadata(distribution)
     except (PackageNotFoundError, ValueError):  # a file that is tried before it is packaged has no distribution
         return ""
     return next((about[key] for key in ("License-Expression", "License") if key in about), "")
@@ -76,17 +77,24 @@ def _pair(pair: Prompts, choice: str) -> dict[str, str]:
     return {"choice": choice, "foreground": pair.foreground, "background": pair.background, "source": pair.source}
 
 
-def _options(build: Any) -> list[dict[str, Any]]:
-    """The keyword arguments of a ``build`` that a user may set: those with a default."""
+def _import(build: Any) -> Any:
     try:
-        parameters = inspect.signature(resolve(build), eval_str=False).parameters.values()
+        return resolve(build)
     except Exception as error:  # a third party's module, which may fail at import
         raise PluginError(f"{build} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _options(build: Any) -> list[dict[str, Any]]:
+    """The keyword arguments that a user may set: those with a default."""
     return [
-        {"option": p.name, "type": _type_name(p.annotation), "default": p.default}
-        for p in parameters
-        if p.default is not p.empty and p.name != "weights"  # weights have an option of their own
+        {"name": parameter.name, "type": _type_name(parameter.annotation), "default": _plain(parameter.default)}
+        for parameter in inspect.signature(build).parameters.values()
+        if parameter.default is not parameter.empty
     ]
+
+
+def _plain(default: Any) -> Any:
+    return default if isinstance(default, str | int | float | None) else repr(default)
 
 
 def _type_name(annotation: Any) -> str:

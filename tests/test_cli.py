@@ -241,6 +241,20 @@ class TestPlugins:
         assert known["licence"] == "Apache-2.0"
         assert known["origin"] == "focus_plugins.tasks.shadow"
 
+    def test_info_of_a_refiner_names_its_options(self) -> None:
+        known = json.loads(run("plugins", "info", "clip", "--json").stdout)
+        assert {"name": "temperature", "type": "float", "default": 0.07} in known["options"]
+        text = run("plugins", "info", "clip").stdout
+        assert "name: temperature, type: float, default: 0.07" in text
+
+    def test_info_of_a_backbone_tells_the_licence_of_code_and_weights(self) -> None:
+        known = json.loads(run("plugins", "info", "vit_large_patch14_dinov2", "--kind", "backbone", "--json").stdout)
+        assert (known["kind"], known["licence"], known["weights_licence"]) == ("backbone", "Apache-2.0", "Apache-2.0")
+
+    def test_info_of_a_network_that_only_a_family_knows(self) -> None:
+        known = json.loads(run("plugins", "info", "resnet34", "--json").stdout)
+        assert known["name"] == "timm-pyramid"
+
     def test_info_of_something_unknown(self) -> None:
         done = run("plugins", "info", "shadoww")
         assert done.returncode == 2

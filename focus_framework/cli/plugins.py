@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -60,6 +60,15 @@ def info(name: str, kind: str | None, as_json: bool) -> None:
         if isinstance(value, list):
             click.echo(f"{key}:" + ("" if value else " none"))
             for row in value:
-                click.echo("  " + (", ".join(f"{k}: {v}" for k, v in row.items() if v) if isinstance(row, dict) else str(row)))
-        elif value not in (None, ""):
+                click.echo(f"  {_row(row)}")
+        elif value not in (None, "", {}):
             click.echo(f"{key}: {value}")
+
+
+def _row(row: str | dict[str, Any]) -> str:
+    """One line of a list of facts; what is empty is left out."""
+    if isinstance(row, str):
+        return row
+    return ", ".join(
+        f"{key}: {value!r}" if key == "default" else f"{key}: {value}" for key, value in row.items() if value not in ("", None)
+    )
