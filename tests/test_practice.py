@@ -97,7 +97,7 @@ def test_camouflage_has_the_tone_of_its_surroundings():
 
 @pytest.mark.parametrize(
     ("name", "metric", "limit"),
-    [("salient", "f_beta_mean", 0.75), ("camouflage", "f_beta_mean", 0.6), ("defocus", "f_beta_mean", 0.8), ("forgery", "f1", 0.65)],
+    [("salient", "f_beta_mean", 0.78), ("camouflage", "f_beta_mean", 0.6), ("defocus", "f_beta_mean", 0.8), ("forgery", "f1", 0.65)],
 )
 def test_no_single_cue_solves_a_task(name, metric, limit):
     scores = baselines(pairs(name, "train", 24), pairs(name, "test", 24), metric)
@@ -107,7 +107,7 @@ def test_no_single_cue_solves_a_task(name, metric, limit):
 
 def test_no_single_cue_solves_shadow(shadows):
     scores = baselines(pairs("shadow", "train", 24), shadows, "ber")
-    assert min(scores.values()) >= 10
+    assert min(scores.values()) >= 12
 
 
 def test_baselines_find_what_one_cue_does_give():

@@ -52,11 +52,11 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
     from focus_framework.data.textures import colour, lean
 
     plane = lean(random, size, tilt=random.choice([0.0, 0.4, 0.8]))
-    ground = surface(random, plane, value=(0.4, 0.9), hue=(0.0, 0.45) if random.random() < 0.75 else (0.45, 1.0))
+    ground = surface(random, plane, value=(0.4, 0.9), hue=(0.0, 0.45) if random.random() < 0.85 else (0.45, 1.0))
     ground = mix(
         ground, surface(random, plane, value=(0.4, 0.9), hue=(0.5, 0.7), saturation=(0.2, 0.7)), lying(random, size)
     )  # lit, though blue
-    if random.random() < 0.4:
+    if random.random() < 0.25:
         ground = mix(ground, surface(random, plane, value=(0.03, 0.12)), lying(random, size))  # lit, though dark
     things = np.max([lying(random, size) for _ in range(random.integers(1, 3))], axis=0)
     toward = random.choice([-1, 1]) * random.uniform(0.4, np.pi - 0.4)  # never along the feet, where it would be a line
@@ -76,12 +76,12 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
         things = np.maximum(things, upright)
         mask &= upright < 0.5
 
-    sky = colour(random.normal(0.6, 0.03), random.uniform(0.45, 0.65), random.uniform(0.3, 0.45))
+    sky = colour(random.normal(0.6, 0.03), random.uniform(0.45, 0.65), random.uniform(0.3, 0.4))
     sun = colour(random.normal(0.11, 0.02), random.uniform(0.1, 0.3), 1.0) * light_gradient(random, size, darkest=0.7)[..., None]
     picture = ground * (sky + sun * (1 - shadow[..., None]))
     picture = mix(picture, surface(random, plane, value=(0.02, 0.12)) * (sky + sun), things)
     quality = None if random.random() < 0.5 else int(random.integers(60, 96))
-    return photograph(random, picture, noise=random.uniform(0.002, 0.012), quality=quality), mask
+    return photograph(random, picture, noise=random.uniform(0.002, 0.008), quality=quality), mask
 
 
 def surface(
