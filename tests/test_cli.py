@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -207,11 +208,25 @@ def test_completion_knows_commands_and_plugins_and_imports_no_torch(tmp_path: Pa
     assert done.stderr == ""
 
 
+Printed = Callable[..., str]
+
+
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str]) -> Printed:
+    """What ``focus`` prints on stdout when it is called in this interpreter; nothing on stderr."""
+
+    def printed(*arguments: str) -> str:
+        assert call(*arguments) == 0
+        out, err = capsys.readouterr()
+        assert err == ""
+        return out
+
+    return printed
+
+
 class TestPlugins:
-    def test_list_as_json(self) -> None:
-        done = run("plugins", "list", "--json")
-        listed = json.loads(done.stdout)
-        assert done.stderr == ""
+    def test_list_as_json(self, printed: Printed) -> None:
+        listed = json.loads(printed("plugins", "list", "--json"))
         assert set(listed) == {"tasks", "backbones", "enhancers", "refiners"}
         tasks = {row["name"]: row for row in listed["tasks"]}
         assert {"salient", "camouflage", "shadow", "defocus", "forgery"} <= set(tasks)
@@ -224,16 +239,16 @@ class TestPlugins:
             "error": None,
         }
 
-    def test_list_for_people_has_every_name_and_title(self) -> None:
-        listed = json.loads(run("plugins", "list", "--json").stdout)
-        text = run("plugins", "list").stdout
+    def test_list_for_people_has_every_name_and_title(self, printed: Printed) -> None:
+        listed = json.loads(printed("plugins", "list", "--json"))
+        text = printed("plugins", "list")
         for rows in listed.values():
             for row in rows:
                 assert row["name"] in text
                 assert row["title"] in text
 
-    def test_info_tells_what_the_task_says(self) -> None:
-        known = json.loads(run("plugins", "info", "shadow", "--json").stdout)
+    def test_info_tells_what_the_task_says(self, printed: Printed) -> None:
+        known = json.loads(printed("plugins", "info", "shadow", "--json"))
         assert known["kind"] == "task"
         assert known["prompts"][0]["foreground"] == "it's an image of shadow without background."
         assert known["primary_metric"] in known["metrics"]
@@ -241,26 +256,25 @@ class TestPlugins:
         assert known["licence"] == "Apache-2.0"
         assert known["origin"] == "focus_plugins.tasks.shadow"
 
-    def test_info_of_a_refiner_names_its_options(self) -> None:
-        known = json.loads(run("plugins", "info", "clip", "--json").stdout)
+    def test_info_of_a_refiner_names_its_options(self, printed: Printed) -> None:
+        known = json.loads(printed("plugins", "info", "clip", "--json"))
         assert {"name": "temperature", "type": "float", "default": 0.07} in known["options"]
-        text = run("plugins", "info", "clip").stdout
+        text = printed("plugins", "info", "clip")
         assert "name: temperature, type: float, default: 0.07" in text
 
-    def test_info_of_a_backbone_tells_the_licence_of_code_and_weights(self) -> None:
-        known = json.loads(run("plugins", "info", "vit_large_patch14_dinov2", "--kind", "backbone", "--json").stdout)
+    def test_info_of_a_backbone_tells_the_licence_of_code_and_weights(self, printed: Printed) -> None:
+        known = json.loads(printed("plugins", "info", "vit_large_patch14_dinov2", "--kind", "backbone", "--json"))
         assert (known["kind"], known["licence"], known["weights_licence"]) == ("backbone", "Apache-2.0", "Apache-2.0")
 
-    def test_info_of_a_network_that_only_a_family_knows(self) -> None:
-        known = json.loads(run("plugins", "info", "resnet34", "--json").stdout)
+    def test_info_of_a_network_that_only_a_family_knows(self, printed: Printed) -> None:
+        known = json.loads(printed("plugins", "info", "resnet34", "--json"))
         assert known["name"] == "timm-pyramid"
 
-    def test_info_of_something_unknown(self) -> None:
-        done = run("plugins", "info", "shadoww")
-        assert done.returncode == 2
-        assert "there is no plugin 'shadoww'; did you mean shadow?" in done.stderr
+    def test_info_of_something_unknown(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert call("plugins", "info", "shadoww") == 2
+        assert "there is no plugin 'shadoww'; did you mean shadow?" in capsys.readouterr().err
 
-    def test_info_of_a_task_in_a_file(self, tmp_path: Path) -> None:
+    def test_info_of_a_task_in_a_file(self, printed: Printed, tmp_path: Path) -> None:
         file = tmp_path / "mine.py"
         file.write_text(
             "from focus_framework import Prompts, Task, hookimpl\n"
@@ -268,7 +282,7 @@ class TestPlugins:
             "def focus_tasks():\n"
             "    yield Task(name='mine', title='Mine', prompts=Prompts('a', 'b'), metrics=['mae'], primary_metric='mae')\n"
         )
-        known = json.loads(run("plugins", "info", str(file), "--json").stdout)
+        known = json.loads(printed("plugins", "info", str(file), "--json"))
         assert (known["name"], known["origin"], known["practice_images"]) == ("mine", str(file), False)
 
 
