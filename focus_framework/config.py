@@ -113,9 +113,9 @@ class DataConfig(Section):
 class PreprocessingConfig(Section):
     """How a picture becomes network input; carried by the checkpoint."""
 
-    size: int = Field(512, ge=32, multiple_of=32)
+    size: int = Field(512, ge=64, multiple_of=32)
     resize: Literal["square", "short-side"] = Field("short-side", description="stretch to size x size, or short side to size")
-    longest: int = Field(2048, ge=32, description="bound of the long side")
+    longest: int = Field(2048, ge=64, description="bound of the long side")
 
 
 class PredictionConfig(Section):
@@ -180,7 +180,8 @@ def read_preset(name: str) -> dict[str, Any]:
         raise ConfigError(f"there is no preset {name!r}; {did_you_mean(name, presets())}")
     table = tomllib.loads((resources.files("focus_framework.presets") / f"{name}.toml").read_text("utf-8"))
     base = read_preset(table.pop("extends")) if "extends" in table else {}
-    return _stack(base, flatten(table))
+    settings = flatten(table)
+    return _stack(_outlasting(base, [settings]), settings)
 
 
 def resolve(
@@ -212,9 +213,11 @@ def resolve(
     }
     values: dict[str, Any] = {"task": task, "preset": preset}
     sources = {"task": "command line", "preset": preset_source}
-    for layer, settings in layers.items():
-        for key in settings:
+    stronger = list(layers.values())
+    for layer, written in layers.items():
+        for key in written:
             _check_known(key, layer)
+        settings = _outlasting(written, stronger := stronger[1:])
         values = _stack(values, settings)
         sources = {key: source for key, source in sources.items() if key in values} | dict.fromkeys(settings, layer)
     return Resolved(_validate(values, sources), sources)
@@ -270,18 +273,22 @@ def known_settings() -> tuple[str, ...]:
     return tuple(walk(RunConfig, ""))
 
 
-def _stack(weaker: dict[str, Any], stronger: Mapping[str, Any]) -> dict[str, Any]:
-    """The stronger layer over the weaker. Weights and options belong to the plugin they were written for: where the stronger layer
-    names another one, the weaker layer's are dropped."""
-    kept = dict(weaker)
+def _outlasting(settings: Mapping[str, Any], stronger: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """A layer without the weights and options of a plugin that it names and a stronger layer replaces: they were written for that
+    one. Options of a layer that names no plugin are for whichever is chosen."""
+    kept = dict(settings)
     for kind in ("backbone", "enhancer", "refiner"):
-        name = stronger.get(f"{kind}.name")
-        if name is not None and name != weaker.get(f"{kind}.name"):
+        name = settings.get(f"{kind}.name")
+        if name is not None and any(layer.get(f"{kind}.name", name) != name for layer in stronger):
             owned = (f"{kind}.options", f"{kind}.weights")
             kept = {key: value for key, value in kept.items() if not key.startswith(owned)}
+    return kept
+
+
+def _stack(weaker: dict[str, Any], stronger: Mapping[str, Any]) -> dict[str, Any]:
+    """The stronger layer over the weaker."""
     lengths = {"training.steps", "training.minutes"}  # two ways to say how long: the stronger layer's word replaces either
-    if lengths & stronger.keys():
-        kept = {key: value for key, value in kept.items() if key not in lengths}
+    kept = {key: value for key, value in weaker.items() if key not in lengths} if lengths & stronger.keys() else weaker
     return kept | dict(stronger)
 
 

@@ -64,7 +64,8 @@ def load_data(config: RunConfig, task: Task) -> RunData:
             return PracticePictures(task, count, size=size, split=split, seed=seed)
 
         samples = TrainingSamples(practice("train", data.practice_count), augmentation, seed=seed)
-        return RunData(samples, practice("validation", PRACTICE_ASIDE), practice("test", PRACTICE_ASIDE))
+        aside_count = min(PRACTICE_ASIDE, data.validation_limit)
+        return RunData(samples, practice("validation", aside_count), practice("test", aside_count))
     train, aside = training_pairs(data.train, data.validation, share=data.validation_share, seed=seed, task=task, root=data.root or None)
     samples = TrainingSamples(PairPictures(train), augmentation, seed=seed)
     return RunData(samples, PairPictures(aside[: data.validation_limit]) if aside else None, None)

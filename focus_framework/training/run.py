@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import nn
 
 from .. import ops
@@ -120,6 +121,8 @@ def _accelerator(config: RunConfig) -> Accelerator:
         raise ConfigError("--precision fp16 needs a GPU; on a CPU use fp32 or bf16")
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    # accelerate keeps one state a process and refuses another precision; a notebook may train twice.
+    AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(cpu=device.type == "cpu", mixed_precision={"fp32": "no"}.get(precision, precision))
 
 
