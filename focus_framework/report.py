@@ -24,7 +24,7 @@ from .tables import LABELS, Table, number, title
 
 SHOWN = 4
 """Images shown as best, as median and as worst, each."""
-TILE = 190
+TILE = 240
 """Pixels of the longer side of a small picture."""
 MISSED, WRONG = (60, 120, 255), (255, 70, 50)
 
@@ -84,7 +84,7 @@ def render(sections: Sequence[Section], tables: Sequence[Table], metric: str) ->
 def _table(table: Table) -> str:
     header = "".join(f"<th>{escape(label)}</th>" for label in table.header)
     rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>" for cells in table.cells())
-    return f"<p>{escape(title(table))}</p><table><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>"
+    return f"<p>{escape(title(table))}</p><div class='wide'><table><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table></div>"
 
 
 def _undefined(evaluation: Evaluation) -> str:
@@ -130,6 +130,7 @@ def _curves(evaluations: Sequence[Evaluation]) -> str:
 def _examples(section: Section, metric: str) -> str:
     evaluation = section.evaluation
     parts = [f"<h2>{escape(evaluation.data)}: best, median and worst by {LABELS[metric]}</h2>"]
+    parts.append("<p>Errors: foreground that was missed is blue, background that was marked is red.</p>")
     chosen = best_median_worst(evaluation.scores, metric)
     if not chosen:
         parts.append(f"<p>{LABELS[metric]} is defined for no image.</p>")

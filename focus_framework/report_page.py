@@ -15,7 +15,7 @@ PAGE = Template("""<!doctype html>
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1180px; padding: 0 1rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; } h3 { font-size: 1rem; margin: 1rem 0 .4rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th, td { padding: .25rem .55rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 tbody tr:hover { background: var(--soft); }
 svg { max-width: 100%; height: auto; }
@@ -23,8 +23,9 @@ svg { max-width: 100%; height: auto; }
 .card { border: 1px solid var(--line); border-radius: 6px; padding: .5rem .7rem; overflow: hidden; }
 .tiles { display: flex; gap: .4rem; margin-top: .3rem; }
 figure { margin: 0; flex: 1 1 0; min-width: 0; }
-figure img { width: 100%; height: auto; display: block; }
+figure img { width: 100%; height: 150px; object-fit: contain; object-position: left; display: block; }
 figcaption { font-size: .75rem; opacity: .7; }
+.wide { overflow-x: auto; }
 .every { max-height: 34rem; overflow: auto; border: 1px solid var(--line); border-radius: 6px; }
 .every thead th { position: sticky; top: 0; background: Canvas; }
 .every button { all: unset; cursor: pointer; font-weight: 600; }

@@ -46,11 +46,11 @@ def curve_of_pairs(pairs: Pairs) -> Tensor:
 
 
 def mean_of_pairs(pairs: Pairs) -> Tensor:
-    return curve_of_pairs(pairs).mean(1)
+    return pairs.once(curve_of_pairs).mean(1)
 
 
 def max_of_pairs(pairs: Pairs) -> Tensor:
-    return curve_of_pairs(pairs).amax(1)
+    return pairs.once(curve_of_pairs).amax(1)
 
 
 def adaptive_of_pairs(pairs: Pairs) -> Tensor:

@@ -57,15 +57,14 @@ def _pairs(probability: Maps, truth: Maps, binarise: bool) -> Pairs:
 
 
 def _from_floating_point(values: Tensor, truth: Tensor) -> Pairs:
-    """A float32 that was made from 8 bits is not exactly k/255, and levels are cut off, not rounded: what lies within float32's
-    precision of k/255 is read as k/255."""
-    precise = values.double()
-    scaled = precise * 255
+    """A float32 that was made from 8 bits is not exactly k/255, and levels are cut off, not rounded: where all of a map lies within
+    its precision of k/255 it is read as 8-bit."""
+    scaled = (values if values.dtype == torch.float64 else values.float()) * 255
     grey = scaled.round()
-    near = scaled.sub_(grey).abs_() < (1e-9 if values.dtype == torch.float64 else 2e-5)
-    if bool(near.all()):
+    tolerance = 1e-9 if values.dtype == torch.float64 else 5e-5
+    if float(scaled.sub_(grey).abs_().max()) < tolerance:
         return GreyPairs(grey.to(torch.uint8), truth)
-    return DensePairs(torch.where(near, grey.div_(255), precise), truth)
+    return DensePairs(values.double(), truth)
 
 
 def _as_grey(levels: Tensor) -> Tensor:

@@ -13,11 +13,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+Part = TypeVar("Part")
 LEVELS = 256
 EPS = float(np.spacing(1))
 """The epsilon of PySODMetrics, 2.2e-16."""
@@ -33,6 +35,7 @@ class Pairs(ABC):
         self.truth = truth
         self.height, self.width = truth.shape[1:]
         self.pixels = self.height * self.width
+        self._made: dict[Callable[[Pairs], Any], Any] = {}
 
     @property
     @abstractmethod
@@ -62,10 +65,21 @@ class Pairs(ABC):
         """Pixels of each class `[B, 2]` for which `positive` is true; it is asked about values `[B, N]`, normalised ones or
         those that were given."""
 
+    def once(self, measure: Callable[[Pairs], Part]) -> Part:
+        """What a function makes of these pairs, computed when it is first asked for."""
+        if measure not in self._made:
+            self._made[measure] = measure(self)
+        return self._made[measure]
+
+    @cached_property
+    def profiles(self) -> tuple[Tensor, Tensor]:
+        """Foreground pixels in each row `[B, H]` and each column `[B, W]`."""
+        return self.truth.sum(2), self.truth.sum(1)
+
     @cached_property
     def foreground(self) -> Tensor:
         """Foreground pixels of each truth `[B]`."""
-        return self.truth.sum((1, 2)).double()
+        return self.profiles[0].sum(1).double()
 
     @cached_property
     def background(self) -> Tensor:
@@ -95,9 +109,8 @@ class Pairs(ABC):
         """Row and column `[B]` where the second half of each image begins: one after the foreground's rounded centre."""
         device = self.truth.device
         rows, columns = (torch.arange(n, device=device, dtype=torch.float64) for n in (self.height, self.width))
-        foreground = self.foreground.clamp(min=1)
-        row = (self.truth.sum(2) * rows).sum(1) / foreground
-        column = (self.truth.sum(1) * columns).sum(1) / foreground
+        count = self.foreground.clamp(min=1)
+        row, column = ((profile * places).sum(1) / count for profile, places in zip(self.profiles, (rows, columns), strict=True))
         return row.round() + 1, column.round() + 1
 
     @cached_property
@@ -119,7 +132,9 @@ class GreyPairs(Pairs):
     @cached_property
     def table(self) -> Tensor:
         """The normalised value of each level in each map `[B, 256]`."""
-        low, high = (bound.double().unsqueeze(1) / 255 for bound in self.grey.flatten(1).aminmax(dim=1))
+        there = (self.histogram.sum(1) > 0).int()
+        ends = there.argmax(1, keepdim=True), LEVELS - 1 - there.flip(1).argmax(1, keepdim=True)
+        low, high = (self.given[end] for end in ends)
         given = self.given.expand(len(self.grey), -1)
         return torch.where(high > low, (given - low) / (high - low), given)
 
@@ -129,17 +144,25 @@ class GreyPairs(Pairs):
         return torch.arange(LEVELS, device=self.grey.device, dtype=torch.float64) / 255
 
     @cached_property
+    def index(self) -> Tensor:
+        """The levels as int32, which index and add quickly."""
+        return self.grey.int()
+
+    @cached_property
     def normalised(self) -> Tensor:
-        values = [table.index_select(0, grey) for table, grey in zip(self.table, self.grey.flatten(1).int(), strict=True)]
-        return torch.stack(values).view_as(self.grey)
+        values = torch.empty_like(self.grey, dtype=torch.float64)
+        for table, index, its_values in zip(self.table, self.index.flatten(1), values.flatten(1), strict=True):
+            torch.index_select(table, 0, index, out=its_values)
+        return values
 
     @cached_property
     def cells(self) -> Tensor:
         """Pixels by quadrant, class and level `[B, 4, 2, 256]`: the one pass over all pixels."""
         below, right = self.halves
-        image = torch.arange(len(self.grey), device=self.grey.device).view(-1, 1, 1)
-        quadrant = (image * 4 + below.unsqueeze(2) * 2 + right.unsqueeze(1)).to(torch.int32)
-        place = quadrant.mul_(2).add_(self.truth).mul_(LEVELS).add_(self.grey)
+        image = torch.arange(len(self.grey), device=self.grey.device, dtype=torch.int32).view(-1, 1, 1)
+        rows = (image * 8 + below.unsqueeze(2) * 4) * LEVELS
+        columns = (right.unsqueeze(1) * 2).int() * LEVELS
+        place = torch.where(self.truth, columns + LEVELS, columns).add_(rows).add_(self.index)
         return torch.bincount(place.flatten(), minlength=len(self.grey) * 8 * LEVELS).view(-1, 4, 2, LEVELS).double()
 
     @cached_property

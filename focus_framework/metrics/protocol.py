@@ -107,7 +107,7 @@ def compute(
         if "ber" in values:
             values["ber"] = values["ber"] * rules.ber_factor
         if curves:
-            values["curves"] = torch.stack((*thresholds.curves_of_pairs(pairs), enhanced_alignment.curve_of_pairs(pairs)), 1)
+            values["curves"] = torch.stack((*pairs.once(thresholds.curves_of_pairs), pairs.once(enhanced_alignment.curve_of_pairs)), 1)
         collected.append(values)
     keys = [*names, *(["curves"] if curves else [])]
     return {key: torch.cat([values[key] for values in collected]) if collected else torch.empty(0) for key in keys}

@@ -36,11 +36,11 @@ def curves_of_pairs(pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def mean_of_pairs(pairs: Pairs) -> Tensor:
-    return curves_of_pairs(pairs)[2].mean(1)
+    return pairs.once(curves_of_pairs)[2].mean(1)
 
 
 def max_of_pairs(pairs: Pairs) -> Tensor:
-    return curves_of_pairs(pairs)[2].amax(1)
+    return pairs.once(curves_of_pairs)[2].amax(1)
 
 
 def adaptive_of_pairs(pairs: Pairs) -> Tensor:

@@ -19,13 +19,11 @@ from .pairs import EPS, Pairs
 
 RADIUS = 3
 """Half of the 7x7 window in which errors inside the foreground are smoothed."""
-CORNER = RADIUS * math.sqrt(2)
-"""From the middle of that window to its corner."""
 SIGMA = 5.0
+FARTHEST = RADIUS * math.sqrt(2)
+"""From the middle of that window to its corner."""
 HALF_DISTANCE = 5.0
 """Pixels from the foreground at which the extra weight of a false positive has grown to a half."""
-CHUNK = 1 << 16
-"""Pixels whose nearest foreground is looked up at a time: bounds the memory, 60 places each."""
 
 
 def weighted_f(probability: Maps, truth: Maps) -> Tensor:
@@ -34,17 +32,15 @@ def weighted_f(probability: Maps, truth: Maps) -> Tensor:
 
 
 def of_pairs(pairs: Pairs) -> Tensor:
-    truth = pairs.truth.double()
     distance = _distance(pairs.truth)
-    error = (pairs.normalised - truth).abs_()
-    smooth = _smooth(_with_error_of_nearest_foreground(error, pairs.truth, distance))
-    inside = torch.minimum(error, smooth).mul_(truth).sum((1, 2))
-    # The weight of a false positive is 1 beside the foreground and nearly 2 far from it.
-    weight = 2 - torch.exp2(distance / -HALF_DISTANCE)
-    outside = error.masked_fill_(pairs.truth, 0).mul_(weight).sum((1, 2))
-    true_positives = pairs.foreground - inside
-    recall = 1 - inside / pairs.foreground
-    precision = true_positives / (true_positives + outside + EPS)
+    true_positives = pairs.foreground - _error_inside(pairs, distance)
+    recall = true_positives / pairs.foreground
+    # A false positive weighs 2 - fade, 1 beside the foreground and nearly 2 far from it. In the background the error is the map
+    # itself, and its plain sum is known; in the foreground fade is 1, so that those pixels are taken off once more.
+    fade = torch.exp2(distance / -HALF_DISTANCE).double().flatten(1)
+    background, foreground = pairs.moments[1].sum(2).unbind(1)
+    false_positives = 2 * background + foreground - torch.einsum("bn,bn->b", pairs.normalised.flatten(1), fade)
+    precision = true_positives / (true_positives + false_positives + EPS)
     score = 2 * recall * precision / (recall + precision + EPS)
     return score.masked_fill(pairs.foreground == 0, 0)
 
@@ -55,37 +51,56 @@ def _distance(truth: Tensor) -> Tensor:
     The exact transform is OpenCV's, on the CPU; it depends on the truth alone.
     """
     background = (~truth).to("cpu", torch.uint8).numpy()
-    distance = np.stack([cv2.distanceTransform(image, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for image in background])
+    distance = np.empty(background.shape, np.float32)
+    for image, its_distance in zip(background, distance, strict=True):
+        cv2.distanceTransform(image, cv2.DIST_L2, cv2.DIST_MASK_PRECISE, dst=its_distance)
     return torch.from_numpy(distance).to(truth.device)
+
+
+def _error_inside(pairs: Pairs, distance: Tensor) -> Tensor:
+    """The sum of errors in the foreground `[B]`, each at most what it is when smoothed with those around it."""
+    # The part of the images that has all foreground, and around it what the smoothing window reaches.
+    box = (slice(None), *(_reach(profile.any(0)) for profile in pairs.profiles))
+    truth = pairs.truth[box]
+    error = (pairs.normalised[box].float() - truth.float()).abs_()
+    smooth = _smooth(_with_error_of_nearest_foreground(error, truth, distance[box]))
+    return torch.minimum(error, smooth).masked_fill_(~truth, 0).sum((1, 2), dtype=torch.float64)
+
+
+def _reach(line: Tensor) -> slice:
+    places = line.nonzero()
+    return slice(max(int(places[0]) - RADIUS, 0), int(places[-1]) + RADIUS + 1) if len(places) else slice(0, 1)
 
 
 def _with_error_of_nearest_foreground(error: Tensor, truth: Tensor, distance: Tensor) -> Tensor:
     """The errors, padded by `RADIUS`, where background takes over the error of the nearest foreground pixel.
 
-    Only background within the smoothing window of some foreground is read later, and only that is looked up. Of several
-    nearest pixels scipy's transform takes the leftmost, then the topmost one; the order of `_neighbours` does so.
+    Only background within the smoothing window of some foreground is read later, and only that is looked up, at the distance that
+    is known. Of several nearest pixels scipy's transform takes the leftmost, then the topmost one; so does `_neighbours`.
     """
-    near = (distance > 0) & (distance < CORNER + 0.01)
     margin = 2 * RADIUS  # so that all neighbours of a pixel at the border have a place
-    padded, error, near = (F.pad(x, (margin,) * 4) for x in (truth, error, near))
-    places = near.flatten().nonzero().squeeze(1)
-    neighbours = torch.tensor([dy * padded.shape[2] + dx for dy, dx in _neighbours()], device=truth.device)
-    flat_truth, flat_error = padded.flatten(), error.flatten()
-    found = torch.empty_like(places)
-    for start in range(0, len(places), CHUNK):
-        candidates = places[start : start + CHUNK, None] + neighbours
-        first = flat_truth[candidates].to(torch.uint8).argmax(1, keepdim=True)
-        found[start : start + CHUNK] = candidates.gather(1, first).squeeze(1)
-    flat_error[places] = flat_error[found]
+    padded, error, distance = (F.pad(x, (margin,) * 4) for x in (truth, error, distance))
+    places = ((distance > 0) & (distance < FARTHEST + 0.01)).flatten().nonzero().squeeze(1)
+    squared = distance.flatten()[places].square_().round_().int()
+    candidates = places.int().unsqueeze(1) + _neighbours(padded.shape[2], truth.device)[squared]
+    first = padded.flatten()[candidates].to(torch.uint8).argmax(1, keepdim=True)
+    flat = error.flatten()
+    flat[places] = flat[candidates.gather(1, first).squeeze(1)]
     trim = margin - RADIUS
-    return flat_error.view_as(error)[:, trim:-trim, trim:-trim]
+    return flat.view_as(error)[:, trim:-trim, trim:-trim]
 
 
-def _neighbours() -> list[tuple[int, int]]:
-    """Offsets (row, column) by distance, then column, then row: all that can be nearest from within the window."""
+def _neighbours(width: int, device: torch.device) -> Tensor:
+    """For each squared distance up to `FARTHEST`'s the steps in memory to the pixels that far away, in the order in which the nearest is
+    chosen: by column, then by row. The last is repeated where there are fewer than 8; a distance that does not occur has zeros.
+    """
     reach = math.isqrt(2 * RADIUS**2)
-    offsets = [(y, x) for y in range(-reach, reach + 1) for x in range(-reach, reach + 1) if y * y + x * x <= 2 * RADIUS**2]
-    return sorted(offsets, key=lambda offset: (offset[0] ** 2 + offset[1] ** 2, offset[1], offset[0]))
+    rings: list[list[int]] = [[] for _ in range(2 * RADIUS**2 + 1)]
+    for x in range(-reach, reach + 1):
+        for y in range(-reach, reach + 1):
+            if x * x + y * y < len(rings):
+                rings[x * x + y * y].append(y * width + x)
+    return torch.tensor([(ring + ring[-1:] * 8)[:8] if ring else [0] * 8 for ring in rings], dtype=torch.int32, device=device)
 
 
 def _smooth(padded: Tensor) -> Tensor:
