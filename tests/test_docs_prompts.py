@@ -72,7 +72,17 @@ def test_files_of_the_page_are_read(reader: str) -> None:
     assert len(prompts.pairs) == 2 and prompts.templates == ["{}", "a photograph: {}"]
 
 
-def test_options_of_the_page_are_settings() -> None:
+def test_options_of_the_page_reach_the_refiner_named_beside_them() -> None:
     assignments = re.findall(r"`--set (\S+)`", PAGE)
     assert len(assignments) >= 5
-    resolve("shadow", assignments=assignments)
+    for preset in ("quick", "paper-large"):
+        config = resolve("shadow", preset=preset, assignments=assignments, options={"refiner.name": "somebodys"}).config
+        assert config.refiner.options == {"fill": "mean", "temperature": 0.07, "precision": "auto", "checkpointing": True}
+
+
+def test_options_written_for_another_refiner_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text('[refiner]\nname = "clip"\noptions = {fill = "blur"}\n')
+    same = resolve("shadow", file=tmp_path / "run.toml", options={"refiner.name": "clip"})
+    other = resolve("shadow", file=tmp_path / "run.toml", options={"refiner.name": "somebodys"})
+    assert same.config.refiner.options == {"fill": "blur"}
+    assert other.config.refiner.options == {} and "refiner.options.fill" not in other.sources

@@ -14,7 +14,7 @@ from test_refiner import write_model
 
 from focus_framework.cli import main
 
-SMALL = ["--image-size", "32", "--batch-size", "2", "--set", "data.practice_count=8", "--set", "training.log_every=1"]
+SMALL = ["--image-size", "64", "--batch-size", "2", "--set", "data.practice_count=8", "--set", "training.log_every=1"]
 
 
 def call(*arguments: str) -> int:
