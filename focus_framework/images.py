@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import os
 import threading
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import DataError
+from .files import replacing
 
 Picture: TypeAlias = NDArray[np.uint8]
 Foreground: TypeAlias = Literal["white", "black"]
@@ -80,20 +80,17 @@ def read_mask(
 def write_image(path: str | os.PathLike[str], array: Picture) -> None:
     """Write uint8 `[H, W]` (grey), `[H, W, 3]` (RGB) or `[H, W, 4]` (RGBA) in the format of the suffix.
 
-    The file is written beside its name and renamed into place, so that a reader sees all of it or none.
+    The file is written beside its name and renamed into place, so that a reader sees all of it or none. Folders above it are
+    made. Raises `DataError` where it cannot be written, or its suffix is that of no format.
     """
     path = Path(path)
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
         raise ValueError(f"pictures are uint8 [H, W], [H, W, 3] or [H, W, 4], not {array.dtype} {list(array.shape)}")
-    # a short name of its own: "beside" must work where the name has the 255 bytes that file systems allow
-    beside = path.with_name(f".focus-{uuid.uuid4().hex}{path.suffix}")
     try:
-        Image.fromarray(np.ascontiguousarray(array)).save(beside, format=_format(path))
-        beside.replace(path)
+        with replacing(path) as beside:
+            Image.fromarray(np.ascontiguousarray(array)).save(beside, format=_format(path))
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:

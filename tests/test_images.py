@@ -268,8 +268,8 @@ def test_a_failed_write_keeps_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "kept.jpg"]
     with pytest.raises(DataError, match="suffix"):
         write_image(tmp_path / "mask.xyz", NOISE)
-    with pytest.raises(DataError, match="No such file"):
-        write_image(tmp_path / "nowhere" / "mask.png", NOISE)
+    with pytest.raises(DataError, match=r"cannot write .*mask\.png"):
+        write_image(tmp_path / "kept.jpg" / "mask.png", NOISE)
     with pytest.raises(ValueError, match="float64"):
         write_image(tmp_path / "mask.png", np.zeros((4, 4)))
 

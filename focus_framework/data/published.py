@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..errors import ConfigError, DataError, did_you_mean
 from ..interfaces import Dataset, Task
@@ -30,12 +31,15 @@ def data_root(root: Path | str | None = None) -> Path:
     return Path(root or os.environ.get("FOCUS_DATA_ROOT") or "datasets")
 
 
+def installed_tasks() -> list[Task]:
+    """The tasks of this environment that are not broken."""
+    return [entry.description for entry in registry().of_kind("task") if isinstance(entry.description, Task)]
+
+
 def known_datasets(task: Task | None = None) -> dict[str, Dataset]:
     """All declared data sets by name: those of `task`, then those of every installed task."""
-    tasks = [task] if task else []
-    tasks += [entry.description for entry in registry().of_kind("task") if isinstance(entry.description, Task)]
     known: dict[str, Dataset] = {}
-    for one in tasks:
+    for one in [*([task] if task else []), *installed_tasks()]:
         for dataset in one.datasets:
             known.setdefault(dataset.name, dataset)
     return known
@@ -81,6 +85,37 @@ def scan_located(found: Located) -> Scan:
         mask_names=dataset.mask_names,
     )
     return replace(scan, lonely_masks=())  # one folder of masks often serves the training and the test set
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What ``focus data list`` says of a data set."""
+
+    found: Located
+    task: str
+    pairs: int
+    """Pairs that are there."""
+
+    def as_json(self) -> dict[str, Any]:
+        dataset = self.found.dataset
+        about = {key: getattr(dataset, key) for key in ("name", "title", "split", "foreground", "citation", "licence", "url")}
+        place = {"found": self.found.images is not None, "images": self.found.images, "masks": self.found.masks}
+        looked = {"looked": list(self.found.looked), "pairs": self.pairs, "expected": dataset.count}
+        return {**about, "task": self.task, **place, **looked}
+
+
+def list_datasets(task: Task | None = None, root: Path | str | None = None) -> list[Listing]:
+    """The known data sets of a task, or of all, in the order in which they are declared."""
+    tasks = [task] if task else installed_tasks()
+    located = [(locate(dataset, data_root(root)), one.name) for one in tasks for dataset in one.datasets]
+    return [Listing(found, name, _count(found)) for found, name in located]
+
+
+def _count(found: Located) -> int:
+    try:
+        return len(scan_located(found).pairs)
+    except DataError:  # the folder is there and holds no pictures of the set, or masks in several versions: check says which
+        return 0
 
 
 def _descend(root: Path, place: str) -> Path | None:

@@ -1,0 +1,152 @@
+"""``focus data``: what is there to train and test on, whether it can be used, and what it looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from .common import Progress, complete_plugins, json_option, note, print_json
+
+if TYPE_CHECKING:
+    from ..interfaces import Task
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@click.group()
+def data() -> None:
+    """List known data sets; check, look at and make pairs of picture and mask."""
+
+
+def _root_option(command: Command) -> Command:
+    option = click.option("--data-root", metavar="DIR", help="Folder of the published data sets [FOCUS_DATA_ROOT, or datasets].")
+    return option(command)
+
+
+def _task_option(command: Command) -> Command:
+    option = click.option(
+        "--task-plugin", metavar="NAME", shell_complete=complete_plugins("task"), help="The task whose data sets are meant."
+    )
+    return option(command)
+
+
+def _task(name: str | None) -> Task | None:
+    from ..registry import registry
+
+    return registry().find_task(name).get() if name else None
+
+
+@data.command("list")
+@_task_option
+@_root_option
+@json_option
+def list_(task_plugin: str | None, data_root: str | None, as_json: bool) -> None:
+    """Show the known data sets and where they lie.
+
+    For each: the pairs that are there, those of a complete copy, and the folder, or the first place where it was looked for.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..data.published import list_datasets
+
+    rows = list_datasets(_task(task_plugin), data_root)
+    if as_json:
+        print_json({"datasets": [row.as_json() for row in rows]})
+        return
+    table = Table("data set", "task", "split", "pairs", "complete", "where, or where it was looked for", box=None)
+    for row in rows:
+        pairs = str(row.pairs) if row.found.images else "not found"
+        where = str(row.found.images or row.found.looked[0])
+        table.add_row(row.found.dataset.name, row.task, row.found.dataset.split, pairs, str(row.found.dataset.count or ""), where)
+    Console().print(table)
+
+
+@data.command()
+@click.argument("reference", metavar="D")
+@click.option(
+    "--good-pairs", type=click.Path(path_type=Path, dir_okay=False), metavar="CSV", help="Write a list of the pairs without problems."
+)
+@_task_option
+@_root_option
+@json_option
+def check(reference: str, good_pairs: Path | None, task_plugin: str | None, data_root: str | None, as_json: bool) -> None:
+    """Read every pair of D and list every problem.
+
+    The exit code is 1 where there is a problem.
+
+    D is what --data of focus train takes: the name of a data set, a folder, images=DIR,masks=DIR, a list of pairs.
+    """
+    from ..data import check as checking
+
+    task = _task(task_plugin)
+    with Progress(0, "checked") as progress:
+
+        def show(done: int, total: int) -> None:
+            progress.total = total
+            progress.advance()
+
+        report = checking.check(reference, task=task, root=data_root, on_pair=show)
+    if good_pairs:
+        checking.write_pairs(good_pairs, report.good)
+        note(f"wrote {len(report.good)} pairs to {good_pairs}")
+    if as_json:
+        problems = [{"kind": problem.kind, "file": problem.file, "detail": problem.detail} for problem in report.problems]
+        print_json({"pairs": report.pairs, "problems": problems})
+    else:
+        for problem in report.problems:
+            click.echo(f"{problem.kind}: {problem.file}: {problem.detail}")
+        what = "problem" if len(report.problems) == 1 else "problems"
+        click.echo(f"{report.pairs} pairs, {len(report.problems)} {what}")
+    if report.problems:
+        click.get_current_context().exit(1)
+
+
+@data.command()
+@click.argument("reference", metavar="D")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), default="preview.png", show_default=True, help="The picture to write."
+)
+@click.option("--count", type=click.IntRange(min=1), default=24, show_default=True, help="Pairs to show, evenly spread over all.")
+@click.option("--size", type=click.IntRange(min=16), default=160, show_default=True, help="Pixels of a picture on the sheet.")
+@_task_option
+@_root_option
+@json_option
+def preview(reference: str, out: Path, count: int, size: int, task_plugin: str | None, data_root: str | None, as_json: bool) -> None:
+    """Draw a contact sheet of D, pictures and masks.
+
+    D is what --data of focus train takes, practice for the practice images of a task too.
+    """
+    from ..data.preview import write_preview
+
+    task = _task(task_plugin)
+    shown, total = write_preview(out, reference, count=count, cell=size, task=task, root=data_root)
+    note(f"wrote {shown} of {total} pairs to {out}")
+    if as_json:
+        print_json({"sheet": out, "shown": shown, "pairs": total})
+
+
+@data.command()
+@click.argument("task", shell_complete=complete_plugins("task"))
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write images/ and masks/ in.")
+@click.option("--count", type=click.IntRange(min=1), default=100, show_default=True, help="Pairs to make.")
+@click.option("--size", type=click.IntRange(min=16), default=256, show_default=True, help="Pixels of a side.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--split", type=click.Choice(["train", "validation", "test"]), default="train", show_default=True, help="Pictures differ between these."
+)
+@json_option
+def generate(task: str, out: Path, count: int, size: int, seed: int, split: Any, as_json: bool) -> None:
+    """Write practice images of TASK: OUT/images and OUT/masks."""
+    from ..data.generate import write_practice
+    from ..registry import registry
+
+    found = registry().find_task(task).get()
+    with Progress(count, "made") as progress:
+        write_practice(found, out, count=count, size=size, seed=seed, split=split, on_pair=progress.advance)
+    note(f"wrote {count} pairs to {out}")
+    if as_json:
+        print_json({"pairs": count, "images": out / "images", "masks": out / "masks"})

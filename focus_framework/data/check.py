@@ -1,0 +1,190 @@
+"""Checking data before training: everything is read once, and every pair that cannot be used, or looks wrong, is listed."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from ..files import replacing
+from ..images import Picture, read_grey
+from ..interfaces import Task
+from .pair import EmptyPair, Pair, Scan
+from .pairs import scan
+from .published import known_datasets
+
+Kind: TypeAlias = Literal[
+    "missing-file", "missing-mask", "missing-image", "unreadable", "size-mismatch", "not-two-valued",
+    "empty-mask", "full-mask", "duplicate-image", "suspicious-polarity", "count",
+]  # fmt: skip
+UNUSABLE: frozenset[Kind] = frozenset({"missing-file", "missing-mask", "missing-image", "unreadable", "size-mismatch"})
+"""Kinds of problems with which a pair cannot be read; with the others it can."""
+ODD_ONES = 0.25
+"""Masks that look inverted are reported one by one where no more than this share of all do."""
+MOST = 0.75
+"""Where this share of all looks inverted, the data set is."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    kind: Kind
+    file: str
+    """The file, or the data set."""
+    detail: str
+    """What is wrong with it, and what may help."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found."""
+
+    pairs: int
+    """Pairs that were read, good and bad."""
+    problems: tuple[Problem, ...]
+    good: tuple[Pair, ...]
+    """Those without any problem of their own."""
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What is kept of a pair once it was read."""
+
+    pair: Pair
+    problems: tuple[Problem, ...]
+    fingerprint: bytes = b""
+    """Of the pixels, whatever the file is called or how it is packed."""
+    inverted: bool = False
+    """More than half of the picture and more than half of its border are foreground."""
+
+
+def check(
+    reference: str, *, task: Task | None = None, root: Path | str | None = None, on_pair: Callable[[int, int], None] | None = None
+) -> Report:
+    """Read all pairs of a reference, on all cores. `on_pair` is called with how many are done, and of how many.
+
+    Raises as `find_pairs` where there is nothing to read.
+    """
+    found = scan(reference, task=task, root=root)
+    problems = [*_missing(found), *_miscounted(reference, found, task)]
+    looks = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: decoding, hashing and numpy let one another run
+        for done, look in enumerate(pool.map(_look, found.pairs), 1):
+            looks.append(look)
+            if on_pair:
+                on_pair(done, len(found.pairs))
+    whole = [*_duplicates(looks), *_inverted(looks, reference)]
+    problems += [problem for look in looks for problem in look.problems] + whole
+    bad = {problem.file for problem in problems}
+    good = tuple(look.pair for look in looks if not {str(look.pair.image), str(look.pair.mask)} & bad)
+    return Report(len(found.pairs), tuple(problems), good)
+
+
+def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
+    """A list of pairs that ``--data`` takes. Raises `DataError` where a pair is not made of two files."""
+    if other := next((pair for pair in pairs if type(pair) is not Pair), None):
+        raise DataError(f"{other.name} is no pair of two files, so {path} cannot list it")
+    with replacing(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "mask", "name", "foreground", "split"])
+        for pair in pairs:
+            image, mask = (os.path.relpath(part, path.parent) for part in (pair.image, pair.mask))
+            writer.writerow([image, mask, pair.name, pair.foreground, pair.split or ""])
+
+
+def _missing(found: Scan) -> Iterator[Problem]:
+    for text in found.missing:
+        place, _, what = text.partition(": ")
+        yield Problem("missing-file", place, what)
+    for image in found.lonely_images:
+        yield Problem("missing-mask", str(image), "no mask of that name")
+    for mask in found.lonely_masks:
+        yield Problem("missing-image", str(mask), "no image of that name")
+
+
+def _miscounted(reference: str, found: Scan, task: Task | None) -> Iterator[Problem]:
+    known = known_datasets(task).get(reference)
+    there = len(found.pairs) + len(found.lonely_images)
+    if known and known.count and there != known.count:
+        yield Problem("count", reference, f"{there} images, a complete copy has {known.count}")
+
+
+def _look(pair: Pair) -> _Look:
+    """Read a pair; threads call this side by side."""
+    try:
+        image = pair.read_image()
+    except DataError as error:
+        return _Look(pair, (Problem("unreadable", str(pair.image), str(error)),))
+    fingerprint = hashlib.blake2b(image.tobytes() + repr(image.shape).encode(), digest_size=16).digest()
+    if isinstance(pair, EmptyPair):
+        return _Look(pair, (), fingerprint)
+    try:
+        mask, levels = _read_mask(pair)
+    except DataError as error:
+        return _Look(pair, (Problem("unreadable", str(pair.mask), str(error)),), fingerprint)
+    return _Look(pair, tuple(_mask_problems(pair, image, mask, levels)), fingerprint, _looks_inverted(mask))
+
+
+def _read_mask(pair: Pair) -> tuple[NDArray[np.bool_], list[int]]:
+    """The mask, and the grey values that its file has."""
+    if type(pair) is not Pair:
+        return pair.read_mask(), []
+    grey = read_grey(pair.mask)
+    return (grey > 127) == (pair.foreground == "white"), np.flatnonzero(np.bincount(grey.ravel(), minlength=256)).tolist()
+
+
+def _mask_problems(pair: Pair, image: Picture, mask: NDArray[np.bool_], levels: list[int]) -> Iterator[Problem]:
+    file = str(pair.mask)
+    if mask.shape != image.shape[:2]:
+        (height, width), (h, w) = mask.shape, image.shape[:2]
+        yield Problem("size-mismatch", file, f"{width} x {height}, but its image {pair.image} is {w} x {h} (width x height)")
+    if len(levels) > 2:
+        detail = f"{len(levels)} grey values from {levels[0]} to {levels[-1]}; above 127 counts as white"
+        yield Problem("not-two-valued", file, detail)
+    if mask.all() or not mask.any():
+        what = "foreground" if mask.all() else "background"
+        values = f"; its grey values are {levels[0]} to {levels[-1]}, above 127 counts as white" if levels else ""
+        yield Problem("full-mask" if mask.all() else "empty-mask", file, f"all of it is {what}{values}")
+
+
+def _looks_inverted(mask: NDArray[np.bool_]) -> bool:
+    border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+    return bool(mask.mean() > 0.5 and border.mean() > 0.5)
+
+
+def _duplicates(looks: Sequence[_Look]) -> Iterator[Problem]:
+    same: dict[bytes, list[Pair]] = defaultdict(list)
+    for look in looks:
+        if look.fingerprint:
+            same[look.fingerprint].append(look.pair)
+    for first, *others in same.values():
+        for other in others:
+            across = f", which is in the {first.split} part" if first.split != other.split else ""
+            yield Problem("duplicate-image", str(other.image), f"the same picture as {first.image}{across}")
+
+
+def _inverted(looks: Sequence[_Look], reference: str) -> Iterator[Problem]:
+    """Foreground that fills most of the picture up to its border is rare, and where it is not, it is everywhere."""
+    suspects = [look.pair for look in looks if look.inverted]
+    share = len(suspects) / max(len(looks), 1)
+    if share >= MOST:
+        other = "black" if suspects[0].foreground == "white" else "white"
+        yield Problem(
+            "suspicious-polarity",
+            reference,
+            f"foreground fills most of the picture and of its border in {len(suspects)} of {len(looks)} masks; if it should not, "
+            f"add foreground={other}",
+        )
+    elif share <= ODD_ONES:
+        for pair in suspects:
+            detail = "foreground fills most of the picture and of its border, unlike in the other masks"
+            yield Problem("suspicious-polarity", str(pair.mask), detail)

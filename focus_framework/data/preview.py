@@ -1,0 +1,51 @@
+"""Contact sheets of data: what the pictures and their masks look like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ConfigError
+from ..images import Picture, write_image
+from ..interfaces import Task
+from ..predictions import overlay
+from ..sheets import contact_sheet
+from .pairs import find_pairs
+from .practice import practice_pair
+
+PRACTICE = "practice"
+PRACTICE_SIZE = 256
+
+
+def write_preview(
+    path: Path, reference: str, *, count: int = 24, cell: int = 160, task: Task | None = None, root: Path | str | None = None
+) -> tuple[int, int]:
+    """Write a sheet of at most `count` pairs of a reference, evenly spread, ``practice`` for practice images of the task: the
+    picture, and the picture with its mask laid over. Returns how many are shown, of how many. Raises as `find_pairs`.
+    """
+    if reference == PRACTICE:
+        if task is None:
+            raise ConfigError("practice images are those of a task; say which with --task-plugin")
+        total = count
+        examples = [practice_pair(task, seed=0, split="train", index=index, size=PRACTICE_SIZE) for index in range(count)]
+    else:
+        pairs = find_pairs(reference, task=task, root=root)
+        total = len(pairs)
+        shown = np.linspace(0, total - 1, min(count, total)).round().astype(int)
+        examples = [pairs[index].read() for index in shown]
+    write_image(path, contact_sheet([_row(image, mask, cell) for image, mask in examples], ("picture", "mask"), cell=cell))
+    return len(examples), total
+
+
+def _row(image: Picture, mask: NDArray[np.bool_], cell: int) -> tuple[Picture, Picture]:
+    """Shrunk first, so that the outline of the mask is as thick on the sheet for a large picture as for a small one."""
+    import cv2
+
+    height, width = mask.shape
+    scale = min(1.0, cell / max(height, width))
+    size = max(round(width * scale), 1), max(round(height * scale), 1)
+    small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    inside = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.5
+    return small, overlay(small, inside)
