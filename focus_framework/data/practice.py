@@ -121,5 +121,6 @@ def photograph(random: np.random.Generator, light: Array, *, noise: float = 0.01
 
 def jpeg(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     """RGB `[H, W, 3]` uint8 after being stored as JPEG."""
-    _, stored = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.ascontiguousarray(cv2.imdecode(stored, cv2.IMREAD_COLOR)[..., ::-1])
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    _, stored = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return cv2.cvtColor(cv2.imdecode(stored, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)

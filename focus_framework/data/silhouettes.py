@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -11,19 +11,20 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-Polygon: TypeAlias = "NDArray[np.float64]"
+Polygon: TypeAlias = "NDArray[np.floating[Any]]"
 Silhouette: TypeAlias = "list[Polygon]"
 """Polygons `[n, 2]` (x, y); what any of them covers belongs to the thing."""
 
 
-def ellipse(centre: Sequence[float], radii: Sequence[float], angle: float = 0.0) -> Polygon:
+def ellipse(centre: ArrayLike, radii: Sequence[float], angle: float = 0.0) -> Polygon:
     """A turned ellipse of 32 points."""
     turn = np.linspace(0, 2 * np.pi, 32, endpoint=False)
     x, y = radii[0] * np.cos(turn), radii[1] * np.sin(turn)
-    return np.stack([centre[0] + x * np.cos(angle) - y * np.sin(angle), centre[1] + x * np.sin(angle) + y * np.cos(angle)], axis=1)
+    turned = np.stack([x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle)], axis=1)
+    return np.asarray(centre) + turned
 
 
-def limb(points: ArrayLike, widths: ArrayLike) -> Polygon:
+def limb(points: Sequence[ArrayLike] | NDArray[Any], widths: ArrayLike) -> Polygon:
     """A bent strip through `points` `[n, 2]` that is as wide at each as `widths` `[n]` says."""
     line, width = np.asarray(points, float), np.asarray(widths, float)
     direction = np.gradient(line, axis=0)
@@ -117,8 +118,8 @@ def vessel(random: np.random.Generator) -> Silhouette:
     """A turned body: vase, bottle, lamp, mushroom."""
     height = np.linspace(-0.5, 0.5, 24)
     knots = random.uniform(0.06, 0.36, random.integers(4, 7))
-    radius = np.interp(height, np.linspace(-0.5, 0.5, len(knots)), knots)
-    radius = np.convolve(np.pad(radius, 2, mode="edge"), np.ones(5) / 5, mode="valid")
+    profile = np.interp(height, np.linspace(-0.5, 0.5, len(knots)), knots)
+    radius = np.convolve(np.pad(profile, 2, mode="edge"), np.ones(5) / 5, mode="valid")
     return [np.concatenate([np.stack([radius, height], axis=1), np.stack([-radius, height], axis=1)[::-1]])]
 
 
@@ -133,7 +134,7 @@ def any_silhouette(random: np.random.Generator, *, bulky: bool = False) -> Silho
     return kinds[random.integers(len(kinds))](random)
 
 
-def place(silhouette: Silhouette, *, centre: Sequence[float], scale: float, angle: float = 0.0, flip: bool = False) -> Silhouette:
+def place(silhouette: Silhouette, *, centre: ArrayLike, scale: float, angle: float = 0.0, flip: bool = False) -> Silhouette:
     """The silhouette turned by `angle` (radians), `scale` high, around `centre` (x, y in 0..1 of the picture)."""
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) * scale
     mirror = np.array([-1.0 if flip else 1.0, 1.0])

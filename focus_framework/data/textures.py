@@ -8,16 +8,17 @@ without resampling pixels: the same texture under other coordinates has the same
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import cv2
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
-Array: TypeAlias = "NDArray[np.float32]"
+Array: TypeAlias = "NDArray[np.floating[Any]]"
+"""float32 throughout; numpy's annotations cannot follow that through arithmetic with Python numbers."""
 Pattern: TypeAlias = Callable[[Array, Array], Array]
 Texture: TypeAlias = Callable[[Array, Array], Array]
 
@@ -28,7 +29,7 @@ DETAIL = 8
 
 
 def coordinates(
-    size: int, *, angle: float = 0.0, scale: float = 1.0, shift: Sequence[float] = (0.0, 0.0), tilt: float = 0.0
+    size: int, *, angle: float = 0.0, scale: float = 1.0, shift: ArrayLike = (0.0, 0.0), tilt: float = 0.0
 ) -> tuple[Array, Array]:
     """Coordinates of the `size` x `size` pixel centres, turned by `angle` (radians), multiplied by `scale`, then shifted.
 
@@ -37,8 +38,9 @@ def coordinates(
     y, x = (np.mgrid[0:size, 0:size].astype(np.float32) + 0.5) / size - 0.5
     depth = 1 / (1 - 0.8 * float(tilt) * (0.5 - y))
     x, y = x * depth, y * depth
+    across, along = np.asarray(shift, np.float32)
     cosine, sine = float(scale) * math.cos(angle), float(scale) * math.sin(angle)
-    return cosine * x - sine * y + np.float32(shift[0]), sine * x + cosine * y + np.float32(shift[1])
+    return cosine * x - sine * y + across, sine * x + cosine * y + along
 
 
 def lean(random: np.random.Generator, size: int, *, tilt: float = 0.0) -> tuple[Array, Array]:

@@ -53,18 +53,18 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
     skin = any_texture(random, hue=random.uniform(0, 0.5), saturation=random.uniform(0, 0.5), contrast=random.uniform(0.4, 0.8))
     angle, shift = random.uniform(0, 2 * np.pi), random.uniform(0, 32, 2)
     turn = random.choice([-1, 1]) * random.uniform(0.5, np.pi / 2)
-    scale = random.choice([0.6, 0.75, 1.0, 1.35, 1.6])
+    scale = random.choice([0.55, 0.7, 1.0, 1.4, 1.7])
     ground = skin(*coordinates(size, angle=angle, shift=shift))
     body = skin(*coordinates(size, angle=angle + turn, scale=scale, shift=random.uniform(0, 32, 2)))
     body *= ground.mean(axis=(0, 1)) / np.maximum(body.mean(axis=(0, 1)), 1e-3)  # no tone gives it away
 
     def thing() -> np.ndarray:
         centre, lean = random.uniform(0.25, 0.75, 2), random.normal(0, 0.4)
-        return draw(place(any_silhouette(random), centre=centre, scale=random.uniform(0.4, 0.9), angle=lean), size)
+        return draw(place(any_silhouette(random, bulky=True), centre=centre, scale=random.uniform(0.5, 1.0), angle=lean), size)
 
-    coverage = of_fair_share(thing)
+    coverage = of_fair_share(thing, shares=(0.06, 0.6))
     relief = blur(coverage, size * 0.02)
-    lit = random.uniform(0.3, 0.7) * (relief - np.roll(relief, (size // 50 + 1, size // 70 + 1), axis=(0, 1)))  # from above left
-    edge = random.uniform(0.2, 0.5) * np.abs(coverage - blur(coverage, size * 0.01))
+    lit = random.uniform(0.5, 1.0) * (relief - np.roll(relief, (size // 50 + 1, size // 70 + 1), axis=(0, 1)))  # from above left
+    edge = random.uniform(0.4, 0.8) * np.abs(coverage - blur(coverage, size * 0.01))
     picture = mix(ground, body, coverage) * (1 + lit - edge)[..., None] * light_gradient(random, size)[..., None]
     return photograph(random, picture, noise=random.uniform(0.002, 0.015)), coverage > 0.5

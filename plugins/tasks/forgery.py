@@ -57,7 +57,8 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
     first, second = random.choice(HISTORIES, 2, replace=False)
     coverage = of_fair_share(region)
     seam = blur(coverage, random.uniform(0, 0.8))
-    picture = mix(*(processed(random, light, history).astype(np.float32) for light, history in ((host, first), (donor, second))), seam)
+    below, above = processed(random, host, first), processed(random, donor, second)
+    picture = mix(below.astype(np.float32), above.astype(np.float32), seam)
     image = np.round(picture).astype(np.uint8)
     return image if random.random() < 0.5 else jpeg(image, int(random.integers(92, 99))), coverage > 0.5
 
