@@ -29,7 +29,12 @@ def write_checkpoint(path: str | Path, state: Mapping[str, Tensor], description:
     Tensors on the CPU are written from where they lie, without a copy, so that those of a mapped file need no memory of their own.
     """
     header = json.dumps({"format": FORMAT, **description}, ensure_ascii=False, allow_nan=False)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    tensors: dict[str, Tensor] = {}
+    written: set[int] = set()
+    for name, tensor in state.items():
+        plain = tensor.detach().cpu().contiguous()
+        tensors[name] = plain.clone() if plain.data_ptr() in written else plain  # tied weights: the format wants each by itself
+        written.add(plain.data_ptr())
     with replacing(path) as beside:
         save_file(tensors, beside, metadata={KEY: header})
 
