@@ -20,7 +20,6 @@ COMMANDS = {
     "evaluate": ("evaluate:evaluate", "Measure a checkpoint on data sets, or mask files against the true masks."),
     "data": ("data:data", "List known data sets; check, look at and make pairs of picture and mask."),
     "checkpoint": ("checkpoint:checkpoint", "Show what a checkpoint holds; import a released one."),
-    "data": ("data:data", "List known data sets; check, look at and make pairs of picture and mask."),
     "prompts": ("prompts:prompts", "Show the prompts of a task, and try prompts on examples."),
     "plugins": ("plugins:plugins", "List what is installed, from where, and what is broken."),
 }

@@ -64,7 +64,7 @@ class _Look:
     fingerprint: bytes = b""
     """Of the pixels, whatever the file is called or how it is packed."""
     inverted: bool = False
-    """More than half of the picture and more than half of its border are foreground."""
+    """More than half of the picture and more than half of its border are foreground, not all of it."""
 
 
 def check(
@@ -158,7 +158,7 @@ def _mask_problems(pair: Pair, image: Picture, mask: NDArray[np.bool_], levels: 
 
 def _looks_inverted(mask: NDArray[np.bool_]) -> bool:
     border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
-    return bool(mask.mean() > 0.5 and border.mean() > 0.5)
+    return bool(mask.mean() > 0.5 and border.mean() > 0.5 and not mask.all())
 
 
 def _duplicates(looks: Sequence[_Look]) -> Iterator[Problem]:
