@@ -43,9 +43,10 @@ $(STAMP): pyproject.toml $(wildcard csrc/pyproject.toml csrc/setup.py csrc/src/*
 demo: environment
 	rm -rf $(DEMO)
 	$(RUN)/focus train --task-plugin shadow --out $(DEMO)/run
-	$(RUN)/focus data generate shadow --split test --count 32 --out $(DEMO)/test
-	$(RUN)/focus predict $(DEMO)/test/images --checkpoint $(DEMO)/run/best.safetensors --out $(DEMO)/masks
-	$(RUN)/focus evaluate --predictions $(DEMO)/masks --masks $(DEMO)/test/masks --task-plugin shadow
+	$(RUN)/focus data generate shadow --split test --count 32 --size 128 --out $(DEMO)/test
+	$(RUN)/focus predict $(DEMO)/test/images --checkpoint $(DEMO)/run/best.safetensors --out $(DEMO)/predictions --save mask,overlay
+	$(RUN)/focus evaluate --predictions $(DEMO)/predictions/mask --masks $(DEMO)/test/masks --task-plugin shadow
+	@echo "picture, truth and prediction side by side: $(DEMO)/run/samples/best.png; masks and overlays: $(DEMO)/predictions"
 
 test: lint
 	OMP_NUM_THREADS=1 $(RUN)/pytest -n $(TEST_WORKERS) -q

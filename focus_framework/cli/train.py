@@ -11,6 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from ..errors import ConfigError
+from ..interfaces import LOWER_IS_BETTER
 from .common import Progress, complete_plugins, json_option, note, print_json
 
 if TYPE_CHECKING:
@@ -159,10 +160,12 @@ def _show_summary(summary: Summary, task: Task) -> None:
     for metric in task.metrics:
         row = [f"{scores[metric]:10.4f}" if metric in scores else f"{'-':>10}" for scores in (summary.validation, summary.test)]
         click.echo(f"{metric:20} {' '.join(row)}")
-    for name, score in summary.baselines.items():
-        click.echo(f"without learning: {task.primary_metric} {score:.4f} by {name}")
+    if summary.baselines:
+        ranked = sorted(summary.baselines.items(), key=lambda row: row[1], reverse=task.primary_metric not in LOWER_IS_BETTER)
+        told = ", ".join(f"{name} {score:.4f}" for name, score in ranked)
+        click.echo(f"{task.primary_metric} of what needs no learning, on the test pictures: {told}")
     click.echo(f"{summary.steps} steps in {summary.seconds:.0f} s")
-    places = {"best checkpoint": summary.best, "latest": summary.checkpoint, "pictures": summary.samples}
+    places = {"best checkpoint": summary.best, "latest": summary.checkpoint, "contact sheet": summary.samples}
     for what, path in places.items():
         if path:
             click.echo(f"{what}: {path}")
