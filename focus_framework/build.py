@@ -1,11 +1,14 @@
-"""From a configuration to a network: asks the registry for the plugins that it names."""
+"""From a configuration to a network and a refiner: asks the registry for the plugins that it names."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from .config import RunConfig
-from .interfaces import Prior, StagedBackbone, resolve
+from .config import PluginChoice, RunConfig
+from .errors import ConfigError, did_you_mean
+from .interfaces import Prior, Prompts, RefinerLoss, StagedBackbone, resolve
 from .model.network import Network, prior_width
 from .registry import registry
 
@@ -30,5 +33,23 @@ def _build_prior(config: RunConfig, backbone: StagedBackbone) -> Prior | None:
     if choice.name == "none":
         return None
     build = resolve(registry().get("enhancer", choice.name).build)
-    options: dict[str, Any] = choice.options
-    return build(prior_width(backbone, config.pixel_decoder), mean=backbone.mean, std=backbone.std, **options)
+    _check_options("enhancer", choice, build)
+    return build(prior_width(backbone, config.pixel_decoder), mean=backbone.mean, std=backbone.std, **choice.options)
+
+
+def build_refiner(choice: PluginChoice, prompts: Sequence[Prompts], *, mean: Sequence[float], std: Sequence[float]) -> RefinerLoss:
+    """A refiner for pictures that were normalised with `mean` and `std`. Raises as `build_network`."""
+    build = resolve(registry().get("refiner", choice.name).build)
+    _check_options("refiner", choice, build)
+    return build(prompts, mean=mean, std=std, **choice.options)
+
+
+def _check_options(kind: str, choice: PluginChoice, build: Callable[..., Any]) -> None:
+    """Raise `ConfigError` for an option that the plugin's ``build`` does not name."""
+    parameters = inspect.signature(build).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return  # it checks them itself
+    known = [parameter.name for parameter in parameters if parameter.default is not parameter.empty]
+    for option in choice.options:
+        if option not in known:
+            raise ConfigError(f"{kind} {choice.name} has no option {option!r}; {did_you_mean(option, known)}")

@@ -73,7 +73,7 @@ class RegionRefiner(nn.Module):
 
     def prompt_features(self, pairs: Sequence[Prompts]) -> Tensor:
         """See `focus_framework.interfaces.PromptJudge`."""
-        return torch.stack([encode_prompts(self.encoder, [pair]) for pair in pairs])
+        return torch.stack([encode_prompts(self.encoder, [pair]) for pair in pairs]).to(self.text.device)
 
 
 class ImageTextEncoder:

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from .errors import ConfigError
-from .interfaces import PromptJudge, Prompts, Task, resolve
+from .interfaces import PromptJudge, Prompts, Task
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from .config import PromptsConfig, RunConfig
@@ -155,14 +154,16 @@ def load_judge(config: RunConfig, pairs: Sequence[Prompts]) -> PromptJudge:
     """
     import torch
 
-    from .registry import registry
+    from .build import build_refiner
+    from .device import choose_device
 
-    name = "clip" if config.refiner.name == "none" else config.refiner.name
-    build = resolve(registry().get("refiner", name).build)
-    refiner = build(pairs, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), **config.refiner.options)
+    choice = config.refiner if config.refiner.name != "none" else config.refiner.model_copy(update={"name": "clip"})
+    refiner = build_refiner(choice, pairs, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     if not isinstance(refiner, PromptJudge):
-        raise ConfigError(f"refiner {name} does not compare prompts (it has no region_features); choose one that does: --refiner clip")
-    cast("torch.nn.Module", refiner).to("cuda" if torch.cuda.is_available() else "cpu")
+        raise ConfigError(
+            f"refiner {choice.name} does not compare prompts (it has no region_features); choose one that does: --refiner clip"
+        )
+    cast(torch.nn.Module, refiner).to(choose_device(config.training.device))
     return refiner
 
 

@@ -236,7 +236,6 @@ def examples(tmp_path: Path) -> Path:
 
 
 def test_try_prints_a_table_and_json(examples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("focus_framework.data.pairs")
     model = tmp_path / "clip"
     model.mkdir()
     vision = {"image_size": 32, "layers": 1, "width": 64, "head_width": 32, "patch_size": 8}
@@ -259,3 +258,9 @@ def test_try_prints_a_table_and_json(examples: Path, tmp_path: Path, capsys: pyt
     output = capsys.readouterr()
     assert "a dark patch (more.csv)" in output.out
     assert "2 of 3 pictures counted" in output.err
+
+
+def test_a_misspelt_option_of_the_refiner_is_named(examples: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = ["--images", str(examples / "images"), "--masks", str(examples / "masks")]
+    assert call("prompts", "try", "shadow", *folders, "--set", "refiner.options.fil=blur") == 2
+    assert "refiner clip has no option 'fil'; did you mean fill" in capsys.readouterr().err

@@ -14,13 +14,13 @@ from accelerate.state import AcceleratorState
 from torch import nn
 
 from .. import ops
-from ..build import build_network
+from ..build import build_network, build_refiner
 from ..checkpoint import describe, load_network
 from ..config import Resolved, RunConfig, to_toml
 from ..device import choose_device
 from ..errors import ConfigError
 from ..files import replacing
-from ..interfaces import Prompts, Task, resolve
+from ..interfaces import Prompts, Task
 from ..predict import Model
 from ..prompts import choose, with_templates
 from ..registry import Entry, registry
@@ -133,7 +133,7 @@ def _build_refiner(config: RunConfig, prompts: tuple[Prompts, ...], model: Model
     description = registry().get("refiner", choice.name)
     mean, std = (tuple(buffer.flatten().tolist()) for buffer in (model.mean, model.std))
     pairs = with_templates(prompts, config.prompts.templates)
-    loss = resolve(description.build)(pairs, mean=mean, std=std, **choice.options)
+    loss = build_refiner(choice, pairs, mean=mean, std=std)
     return loss, description.heads if choice.heads == "default" else choice.heads  # type: ignore[return-value]
 
 
