@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import mmap
 import os
 import subprocess
 import sys
@@ -196,15 +197,17 @@ def test_the_number_of_threads_changes_no_bit(dtype: torch.dtype) -> None:
 
 
 def test_offsets_beyond_32_bits() -> None:
-    batches = 2**21 + 1
+    side, batches = 256, 2**11 + 1
+    count = batches * side * side * 16
+    assert count > 2**31
     try:
-        value = torch.zeros(batches, 64, 1, 16, dtype=torch.bfloat16)  # 4 GiB of addresses; untouched pages cost no memory
-    except RuntimeError:
+        pages = mmap.mmap(-1, 2 * count)  # 4 GiB of addresses, which cost no memory until they are written
+    except OSError:
         pytest.skip("the system does not lend 4 GiB of addresses")
-    assert value.numel() > 2**31
-    value[-1] = 3.0
-    locations = torch.full((batches, 1, 1, 1, 1, 2), 0.5)
-    output = ops.deform_attn(value, [(8, 8)], locations, torch.ones(batches, 1, 1, 1, 1))
+    value = torch.frombuffer(pages, dtype=torch.bfloat16).view(batches, side * side, 1, 16)
+    value[-1, -1] = 3.0
+    locations = torch.full((batches, 1, 1, 1, 1, 2), 1 - 0.5 / side)  # the centre of the last pixel
+    output = ops.deform_attn(value, [(side, side)], locations, torch.ones(batches, 1, 1, 1, 1))
     assert output[-1].eq(3).all()
     assert not output[:-1].any()
 

@@ -80,9 +80,14 @@ def _backward_from_logits(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ..
 
 def _reference_gradient(ctx: Any, reference_points: Tensor, grad_offsets: Tensor) -> Tensor:
     """A reference point moves all samples around it: by (width, height) pixels where an offset moves one by a pixel."""
-    pairs = zip(ctx.spatial_shapes[1::2], ctx.spatial_shapes[::2], strict=True)
-    size = torch.tensor(list(pairs), dtype=grad_offsets.dtype, device=grad_offsets.device)
-    gradient = grad_offsets.sum((2, 4)) * size
+    pixels = grad_offsets.sum((2, 4))  # [B, Q, levels, 2]
+    sizes = zip(ctx.spatial_shapes[::2], ctx.spatial_shapes[1::2], strict=True)
+    # Multiplied by plain numbers: a tensor made of them would tie a compiled graph to one size.
+    levels = [
+        torch.stack((pixels[:, :, level, 0] * width, pixels[:, :, level, 1] * height), -1)
+        for level, (height, width) in enumerate(sizes)
+    ]
+    gradient = torch.stack(levels, 2)
     return gradient.sum(0, keepdim=True) if reference_points.shape[0] == 1 else gradient
 
 

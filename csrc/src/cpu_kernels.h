@@ -5,18 +5,6 @@
 
 namespace focus_ops {
 
-// The type of sums, positions and weights: half types are summed in float.
-template <class Stored>
-struct RealOf {
-  using type = float;
-};
-template <>
-struct RealOf<double> {
-  using type = double;
-};
-template <class Stored>
-using Real = typename RealOf<Stored>::type;
-
 // What the queries look at; all arrays are contiguous. In pixels of a level, whose centres lie at i + 0.5, a sample lies at
 // position * size (plain entry, `reference` null) or at reference * size + position (fused entry).
 template <class R>

@@ -1,4 +1,4 @@
-// The sizes of one call, shared by all kernels.
+// The sizes of one call and the types of its numbers, shared by all kernels.
 #pragma once
 
 #include <cstdint>
@@ -24,5 +24,17 @@ struct Geometry {
   int64_t level_count() const { return static_cast<int64_t>(levels.size()); }
   int64_t samples() const { return level_count() * points; }  // per query and head
 };
+
+// The type of sums, positions and weights: half types are summed in float.
+template <class Stored>
+struct RealOf {
+  using type = float;
+};
+template <>
+struct RealOf<double> {
+  using type = double;
+};
+template <class Stored>
+using Real = typename RealOf<Stored>::type;
 
 }  // namespace focus_ops

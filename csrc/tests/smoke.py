@@ -33,9 +33,7 @@ def main() -> None:
     output, expected = focus_ops.deform_attn(value, SHAPES, locations, weights), plain(*inputs)
     torch.testing.assert_close(output, expected)
     probe = torch.randn_like(output)
-    for ours, theirs in zip(
-        torch.autograd.grad(output, inputs, probe), torch.autograd.grad(expected, inputs, probe), strict=True
-    ):
+    for ours, theirs in zip(torch.autograd.grad(output, inputs, probe), torch.autograd.grad(expected, inputs, probe), strict=True):
         torch.testing.assert_close(ours, theirs)
     print(f"focus_ops {focus_ops.__version__} works on torch {torch.__version__}: {focus_ops.build_info()}")
 

@@ -1,0 +1,431 @@
+// The CUDA kernels and the choice among them. Compiled by nvcc as part of cuda.cu, and by any C++ compiler on a machine without a
+// GPU, where tests run each block as threads (tests/cuda_emulation).
+//
+// A group of neighbouring threads, its lanes, works on one head of one query; each lane holds 16 bytes of the channels, so that
+// half types take channels / 8 lanes and float channels / 4. Any other number of channels, or memory that is not aligned to
+// 16 bytes, takes a whole warp with one channel a lane at a time.
+#pragma once
+
+#include <torch/headeronly/util/BFloat16.h>
+#include <torch/headeronly/util/Half.h>
+
+#include <cstdint>
+
+#include "geometry.h"
+
+#define FOCUS_OPS_DEVICE __device__ __forceinline__
+
+namespace focus_ops::cuda {
+
+constexpr int kThreads = 256;
+constexpr int kMaximumLevels = 32;
+
+// Passed to kernels by value: the levels are never read from the device's memory.
+struct Problem {
+  int64_t batch, length, queries, heads, channels, points, groups;
+  int levels;
+  int height[kMaximumLevels], width[kMaximumLevels];
+  int64_t start[kMaximumLevels];
+};
+
+// As focus_ops::Samples on the CPU, with the softmax computed inside where `logits` is set.
+template <class R>
+struct Samples {
+  const R* positions;
+  const R* weights;
+  const R* reference;
+  bool reference_per_batch;
+  bool logits;
+};
+
+template <class S>
+struct Gradients {
+  Real<S>* value;  // in the type of sums, zeros at first; null where the deterministic kernel fills it
+  Real<S>* positions;
+  Real<S>* weights;  // with respect to the logits where there is a reference
+};
+
+// kChannels is the number of channels, 0 where it is only known at run time.
+template <class S, int kChannels>
+struct Lanes {
+  static constexpr int kVector = kChannels ? 16 / static_cast<int>(sizeof(S)) : 1;  // channels of a lane
+  static constexpr int kCount = kChannels ? kChannels / kVector : 32;
+};
+
+template <class T, int kCount>
+struct alignas(sizeof(T) * kCount) Pack {
+  T items[kCount];
+};
+
+template <class S, int kVector>
+FOCUS_OPS_DEVICE void load(const S* from, Real<S> (&to)[kVector]) {
+  Pack<S, kVector> pack;
+  if constexpr (sizeof(pack) == 16) {
+    const int4 bits = __ldg(reinterpret_cast<const int4*>(from));
+    pack = *reinterpret_cast<const Pack<S, kVector>*>(&bits);
+  } else {
+    pack = *reinterpret_cast<const Pack<S, kVector>*>(from);
+  }
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) to[i] = static_cast<Real<S>>(pack.items[i]);
+}
+
+template <class S, int kVector>
+FOCUS_OPS_DEVICE void store(S* to, const Real<S> (&from)[kVector]) {
+  Pack<S, kVector> pack;
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) pack.items[i] = static_cast<S>(from[i]);
+  *reinterpret_cast<Pack<S, kVector>*>(to) = pack;
+}
+
+// Whether four floats can be added to memory at once.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+constexpr bool kVectorAdd = true;
+#else
+constexpr bool kVectorAdd = false;
+#endif
+
+FOCUS_OPS_DEVICE void add_four(float* to, float a, float b, float c, float d) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(a), "f"(b), "f"(c), "f"(d) : "memory");
+#endif
+}
+
+// Adds to memory that other threads add to as well.
+template <class R, int kVector>
+FOCUS_OPS_DEVICE void add(R* to, R factor, const R (&values)[kVector]) {
+  if constexpr (kVectorAdd && sizeof(R) == 4 && kVector % 4 == 0) {
+#pragma unroll
+    for (int i = 0; i < kVector; i += 4) {
+      add_four(to + i, factor * values[i], factor * values[i + 1], factor * values[i + 2], factor * values[i + 3]);
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) atomicAdd(to + i, factor * values[i]);
+  }
+}
+
+FOCUS_OPS_DEVICE float maximum(float a, float b) { return fmaxf(a, b); }
+FOCUS_OPS_DEVICE double maximum(double a, double b) { return fmax(a, b); }
+FOCUS_OPS_DEVICE float exponential(float x) { return expf(x); }
+FOCUS_OPS_DEVICE double exponential(double x) { return exp(x); }
+
+// The sum over the lanes of a group, in a fixed order. All 32 threads of the warp must call it.
+template <int kCount, class R>
+FOCUS_OPS_DEVICE R sum_over_lanes(R value) {
+#pragma unroll
+  for (int distance = kCount / 2; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);
+  return value;
+}
+
+template <int kCount, class R>
+FOCUS_OPS_DEVICE R maximum_over_lanes(R value) {
+#pragma unroll
+  for (int distance = kCount / 2; distance > 0; distance /= 2)
+    value = maximum(value, __shfl_xor_sync(0xffffffffu, value, distance));
+  return value;
+}
+
+// The part of the work that a thread belongs to. Threads beyond the last group repeat it, so that shuffles find whole warps,
+// and write nothing.
+struct Group {
+  int64_t row, batch, query;
+  int head, lane;
+  bool live;
+};
+
+template <int kCount>
+FOCUS_OPS_DEVICE Group this_group(const Problem& p) {
+  const int64_t wanted = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kCount;
+  Group group;
+  group.live = wanted < p.groups;
+  group.row = group.live ? wanted : p.groups - 1;
+  group.head = static_cast<int>(group.row % p.heads);
+  group.query = group.row / p.heads % p.queries;
+  group.batch = group.row / p.heads / p.queries;
+  group.lane = static_cast<int>(threadIdx.x) % kCount;
+  return group;
+}
+
+// The weights of one head of one query: as given, or the softmax of its logits.
+template <class R>
+struct Weights {
+  const R* row;
+  R largest, scale;
+  bool logits;
+
+  FOCUS_OPS_DEVICE R operator[](int64_t i) const { return logits ? exponential(row[i] - largest) * scale : row[i]; }
+};
+
+template <int kCount, class R>
+FOCUS_OPS_DEVICE Weights<R> weights_of(const Problem& p, const Samples<R>& samples, int64_t row, int lane) {
+  const int64_t count = p.levels * p.points;
+  Weights<R> weights{samples.weights + row * count, 0, 1, samples.logits};
+  if (!samples.logits) return weights;
+  R largest = -INFINITY;
+  for (int64_t i = lane; i < count; i += kCount) largest = maximum(largest, weights.row[i]);
+  weights.largest = maximum_over_lanes<kCount>(largest);
+  R sum = 0;
+  for (int64_t i = lane; i < count; i += kCount) sum += exponential(weights.row[i] - weights.largest);
+  weights.scale = 1 / sum_over_lanes<kCount>(sum);
+  return weights;
+}
+
+// Pixel coordinates of the samples of one head of one query in one level.
+template <class R>
+struct LevelSamples {
+  const R* positions;
+  R scale_x, scale_y, shift_x, shift_y;
+
+  FOCUS_OPS_DEVICE LevelSamples(const Problem& p, const Samples<R>& samples, int64_t row, int64_t batch, int64_t query, int level)
+      : positions(samples.positions + (row * p.levels + level) * p.points * 2),
+        scale_x(static_cast<R>(p.width[level])),
+        scale_y(static_cast<R>(p.height[level])),
+        shift_x(R(-0.5)),
+        shift_y(R(-0.5)) {
+    if (!samples.reference) return;
+    const int64_t point = (samples.reference_per_batch ? batch * p.queries : 0) + query;
+    const R* reference = samples.reference + (point * p.levels + level) * 2;
+    shift_x += reference[0] * scale_x;
+    shift_y += reference[1] * scale_y;
+    scale_x = scale_y = 1;
+  }
+  FOCUS_OPS_DEVICE R x(int64_t point) const { return positions[2 * point] * scale_x + shift_x; }
+  FOCUS_OPS_DEVICE R y(int64_t point) const { return positions[2 * point + 1] * scale_y + shift_y; }
+};
+
+// The four pixels around a sample: top left, top right, bottom left, bottom right.
+template <class R>
+struct Corners {
+  int64_t pixel;  // the first one's, within the level
+  bool top_inside, bottom_inside, left_inside, right_inside;
+  R left, right, top, bottom;  // shares of the two columns and rows
+
+  FOCUS_OPS_DEVICE bool inside(int corner) const {
+    return (corner < 2 ? top_inside : bottom_inside) && (corner % 2 == 0 ? left_inside : right_inside);
+  }
+  FOCUS_OPS_DEVICE R share(int corner) const { return (corner < 2 ? top : bottom) * (corner % 2 == 0 ? left : right); }
+  FOCUS_OPS_DEVICE int64_t position(int corner, int width) const { return pixel + corner % 2 + (corner < 2 ? 0 : width); }
+};
+
+// False where no corner can lie inside. The comparisons are written so that NaN fails them, before anything is converted to an
+// integer.
+template <class R>
+FOCUS_OPS_DEVICE bool locate(R x, R y, int width, int height, Corners<R>& corners) {
+  if (!(x > -1 && y > -1 && x < static_cast<R>(width) && y < static_cast<R>(height))) return false;
+  const int column = static_cast<int>(x) - (x < 0), row = static_cast<int>(y) - (y < 0);  // floor
+  corners.right = x - static_cast<R>(column);
+  corners.bottom = y - static_cast<R>(row);
+  corners.left = 1 - corners.right;
+  corners.top = 1 - corners.bottom;
+  corners.left_inside = column >= 0;
+  corners.right_inside = column + 1 < width;
+  corners.top_inside = row >= 0;
+  corners.bottom_inside = row + 1 < height;
+  corners.pixel = static_cast<int64_t>(row) * width + column;
+  return true;
+}
+
+template <class S, int kChannels>
+__global__ void __launch_bounds__(kThreads)
+    forward_kernel(const __grid_constant__ Problem p, const S* value, const Samples<Real<S>> samples, S* output) {
+  using R = Real<S>;
+  constexpr int kVector = Lanes<S, kChannels>::kVector, kCount = Lanes<S, kChannels>::kCount;
+  const int64_t channels = kChannels ? kChannels : p.channels, stride = p.heads * channels;
+  const Group group = this_group<kCount>(p);
+  const Weights<R> weights = weights_of<kCount>(p, samples, group.row, group.lane);
+  if (!group.live) return;  // there are no shuffles after this
+  const S* head = value + group.batch * p.length * stride + group.head * channels;
+  // Runs once where the number of channels is known.
+  for (int64_t c = group.lane * kVector; c < channels; c += kCount * kVector) {
+    R sum[kVector] = {};
+    for (int l = 0; l < p.levels; ++l) {
+      const S* pixels = head + p.start[l] * stride + c;
+      const LevelSamples<R> at(p, samples, group.row, group.batch, group.query, l);
+#pragma unroll 4
+      for (int point = 0; point < p.points; ++point) {
+        Corners<R> corners;
+        if (!locate(at.x(point), at.y(point), p.width[l], p.height[l], corners)) continue;
+        const R weight = weights[l * p.points + point];
+#pragma unroll
+        for (int corner = 0; corner < 4; ++corner) {
+          if (!corners.inside(corner)) continue;
+          R pixel[kVector];
+          load<S, kVector>(pixels + corners.position(corner, p.width[l]) * stride, pixel);
+          const R share = corners.share(corner) * weight;
+#pragma unroll
+          for (int i = 0; i < kVector; ++i) sum[i] += share * pixel[i];
+        }
+      }
+    }
+    store<S, kVector>(output + group.row * channels + c, sum);
+  }
+}
+
+// Adds to `dot` the products of the output's gradient and the four pixels of a sample, over the channels of this lane that start
+// at `c`; on the way the pixels' gradients grow.
+template <class S, int kVector>
+FOCUS_OPS_DEVICE void backward_corners(const S* pixels, Real<S>* grad_pixels, int64_t stride, int width,
+                                       const Corners<Real<S>>& corners, Real<S> weight, const Real<S> (&gradient)[kVector],
+                                       Real<S> (&dot)[4]) {
+  using R = Real<S>;
+#pragma unroll
+  for (int corner = 0; corner < 4; ++corner) {
+    if (!corners.inside(corner)) continue;
+    const int64_t offset = corners.position(corner, width) * stride;
+    R pixel[kVector];
+    load<S, kVector>(pixels + offset, pixel);
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) dot[corner] += gradient[i] * pixel[i];
+    if (grad_pixels) add<R, kVector>(grad_pixels + offset, corners.share(corner) * weight, gradient);
+  }
+}
+
+template <class S, int kChannels>
+__global__ void __launch_bounds__(kThreads)
+    backward_kernel(const __grid_constant__ Problem p, const S* grad_output, const S* value, const Samples<Real<S>> samples,
+                    const Gradients<S> gradients) {
+  using R = Real<S>;
+  constexpr int kVector = Lanes<S, kChannels>::kVector, kCount = Lanes<S, kChannels>::kCount;
+  const int64_t channels = kChannels ? kChannels : p.channels, stride = p.heads * channels;
+  const Group group = this_group<kCount>(p);
+  const Weights<R> weights = weights_of<kCount>(p, samples, group.row, group.lane);
+  const S* grad_row = grad_output + group.row * channels;
+  R gradient[kVector];
+  if constexpr (kChannels != 0) load<S, kVector>(grad_row + group.lane * kVector, gradient);
+  const int64_t count = p.levels * p.points;
+  R* grad_positions = gradients.positions + group.row * count * 2;
+  R* grad_weights = gradients.weights + group.row * count;
+  R mean = 0;  // of the weights' gradients, which softmax takes off
+  for (int l = 0; l < p.levels; ++l) {
+    const LevelSamples<R> at(p, samples, group.row, group.batch, group.query, l);
+    const int64_t first = (group.batch * p.length + p.start[l]) * stride + group.head * channels;
+    for (int point = 0; point < p.points; ++point) {
+      const int64_t sample = l * p.points + point;
+      const R weight = weights[sample];
+      Corners<R> corners;
+      R by_weight = 0, by_x = 0, by_y = 0;
+      if (group.live && locate(at.x(point), at.y(point), p.width[l], p.height[l], corners)) {
+        R dot[4] = {};
+        // Runs once where the number of channels is known.
+        for (int64_t c = group.lane * kVector; c < channels; c += kCount * kVector) {
+          if constexpr (kChannels == 0) load<S, kVector>(grad_row + c, gradient);
+          R* grad_pixels = gradients.value ? gradients.value + first + c : nullptr;
+          backward_corners<S, kVector>(value + first + c, grad_pixels, stride, p.width[l], corners, weight, gradient, dot);
+        }
+        by_weight = corners.top * (corners.left * dot[0] + corners.right * dot[1]) +
+                    corners.bottom * (corners.left * dot[2] + corners.right * dot[3]);
+        by_x = weight * at.scale_x * (corners.top * (dot[1] - dot[0]) + corners.bottom * (dot[3] - dot[2]));
+        by_y = weight * at.scale_y * (corners.left * (dot[2] - dot[0]) + corners.right * (dot[3] - dot[1]));
+      }
+      by_weight = sum_over_lanes<kCount>(by_weight);
+      by_x = sum_over_lanes<kCount>(by_x);
+      by_y = sum_over_lanes<kCount>(by_y);
+      mean += weight * by_weight;
+      if (group.live && group.lane == sample % kCount) {
+        grad_positions[2 * sample] = by_x;
+        grad_positions[2 * sample + 1] = by_y;
+        grad_weights[sample] = by_weight;
+      }
+    }
+  }
+  if (!samples.reference || !group.live) return;
+  // From weights to logits. Each lane reads back what it wrote itself.
+  for (int64_t i = group.lane; i < count; i += kCount) grad_weights[i] = weights[i] * (grad_weights[i] - mean);
+}
+
+// The gradient of the value without atomics: a thread owns one channel of one head in one level and takes the queries in order.
+// Slow, and the same in every run.
+template <class S>
+__global__ void __launch_bounds__(kThreads)
+    ordered_value_kernel(const __grid_constant__ Problem p, const S* grad_output, const Samples<Real<S>> samples,
+                         Real<S>* grad_value) {
+  using R = Real<S>;
+  const int64_t thread = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  const int64_t channel = thread % p.channels, head = thread / p.channels % p.heads;
+  const int level = static_cast<int>(thread / p.channels / p.heads % p.levels);
+  const int64_t batch = thread / p.channels / p.heads / p.levels;
+  if (batch >= p.batch) return;
+  const int64_t stride = p.heads * p.channels;
+  R* pixels = grad_value + (batch * p.length + p.start[level]) * stride + head * p.channels + channel;
+  for (int64_t query = 0; query < p.queries; ++query) {
+    const int64_t row = (batch * p.queries + query) * p.heads + head;
+    const R gradient = static_cast<R>(grad_output[row * p.channels + channel]);
+    const LevelSamples<R> at(p, samples, row, batch, query, level);
+    for (int point = 0; point < p.points; ++point) {
+      Corners<R> corners;
+      if (!locate(at.x(point), at.y(point), p.width[level], p.height[level], corners)) continue;
+      const R weight = samples.weights[(row * p.levels + level) * p.points + point];
+      for (int corner = 0; corner < 4; ++corner) {
+        if (!corners.inside(corner)) continue;
+        pixels[corners.position(corner, p.width[level]) * stride] += corners.share(corner) * weight * gradient;
+      }
+    }
+  }
+}
+
+// The softmax alone, a thread a row, for the kernel above.
+template <class R>
+__global__ void __launch_bounds__(kThreads) softmax_kernel(const __grid_constant__ Problem p, const R* logits, R* weights) {
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, count = p.levels * p.points;
+  if (row >= p.groups) return;
+  const R* from = logits + row * count;
+  R largest = -INFINITY, sum = 0;
+  for (int64_t i = 0; i < count; ++i) largest = maximum(largest, from[i]);
+  for (int64_t i = 0; i < count; ++i) sum += exponential(from[i] - largest);
+  for (int64_t i = 0; i < count; ++i) weights[row * count + i] = exponential(from[i] - largest) / sum;
+}
+
+// `launch(threads, kernel, arguments...)` starts a kernel with at least so many threads.
+
+inline bool aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
+
+template <class S, int kChannels, class Launch>
+void forward_as(const Launch& launch, const Problem& p, const S* value, const Samples<Real<S>>& samples, S* output) {
+  launch(p.groups * Lanes<S, kChannels>::kCount, forward_kernel<S, kChannels>, p, value, samples, output);
+}
+
+template <class S, class Launch>
+void forward(const Launch& launch, const Problem& p, const S* value, const Samples<Real<S>>& samples, S* output) {
+  if constexpr (sizeof(S) <= 4) {  // float64 is there for tests of gradients and takes the general way
+    if (aligned(value) && aligned(output)) {
+      if (p.channels == 16) return forward_as<S, 16>(launch, p, value, samples, output);
+      if (p.channels == 32) return forward_as<S, 32>(launch, p, value, samples, output);
+      if (p.channels == 64) return forward_as<S, 64>(launch, p, value, samples, output);
+    }
+  }
+  forward_as<S, 0>(launch, p, value, samples, output);
+}
+
+template <class S, int kChannels, class Launch>
+void backward_as(const Launch& launch, const Problem& p, const S* grad_output, const S* value, const Samples<Real<S>>& samples,
+                 const Gradients<S>& gradients) {
+  launch(p.groups * Lanes<S, kChannels>::kCount, backward_kernel<S, kChannels>, p, grad_output, value, samples, gradients);
+}
+
+template <class S, class Launch>
+void backward(const Launch& launch, const Problem& p, const S* grad_output, const S* value, const Samples<Real<S>>& samples,
+              const Gradients<S>& gradients) {
+  if constexpr (sizeof(S) <= 4) {
+    if (aligned(grad_output) && aligned(value) && (!gradients.value || aligned(gradients.value))) {
+      if (p.channels == 16) return backward_as<S, 16>(launch, p, grad_output, value, samples, gradients);
+      if (p.channels == 32) return backward_as<S, 32>(launch, p, grad_output, value, samples, gradients);
+      if (p.channels == 64) return backward_as<S, 64>(launch, p, grad_output, value, samples, gradients);
+    }
+  }
+  backward_as<S, 0>(launch, p, grad_output, value, samples, gradients);
+}
+
+// `grad_value` holds zeros at first. `samples` holds weights, not logits.
+template <class S, class Launch>
+void ordered_value(const Launch& launch, const Problem& p, const S* grad_output, const Samples<Real<S>>& samples,
+                   Real<S>* grad_value) {
+  launch(p.batch * p.levels * p.heads * p.channels, ordered_value_kernel<S>, p, grad_output, samples, grad_value);
+}
+
+template <class R, class Launch>
+void softmax(const Launch& launch, const Problem& p, const R* logits, R* weights) {
+  launch(p.groups, softmax_kernel<R>, p, logits, weights);
+}
+
+}  // namespace focus_ops::cuda
