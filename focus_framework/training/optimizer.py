@@ -34,7 +34,7 @@ def build_optimizer(network: Network, others: Iterable[nn.Parameter], config: Tr
         for (scale, decay), parameters in groups.items()
         if parameters and scale > 0
     ]
-    return AdamW(settings, lr=config.learning_rate)
+    return AdamW(settings, lr=config.learning_rate, fused=True)
 
 
 def _with_decay(network: nn.Module) -> Iterator[tuple[str, nn.Parameter, bool]]:
