@@ -158,3 +158,16 @@ def test_every_data_set_says_where_it_is_from():
         for dataset in entry.get().datasets:
             assert dataset.title and dataset.citation and dataset.licence and dataset.url.startswith("http") and dataset.count
             assert not dataset.masks or len(dataset.masks) == len(dataset.images)
+
+
+@pytest.mark.skipif(not (SHARED / "data").is_dir(), reason="the folder of real photographs is not beside the checkout")
+def test_white_is_in_focus():
+    """Declared for every defocus set; on real photographs the white part is the sharper one in most cases."""
+    defocus = [dataset for name, dataset in known_datasets().items() if name.startswith("defocus")]
+    assert {dataset.foreground for dataset in defocus} == {"white"} and len(defocus) == 3
+    sharper = []
+    for pair in find_pairs(str(SHARED / "data" / "defocus")):
+        image, mask = pair.read()
+        detail = np.abs(np.diff(image.mean(axis=2), axis=1))
+        sharper.append(detail[mask[:, 1:]].mean() > detail[~mask[:, 1:]].mean())
+    assert np.mean(sharper) > 0.6
