@@ -113,7 +113,7 @@ def _curves(evaluations: Sequence[Evaluation]) -> str:
         precision_recall, f_beta, e_measure = figure.subplots(1, 3)
         for evaluation in evaluations:
             curves, thresholds = evaluation.curves, np.arange(255, -1, -1)
-            precision_recall.plot(curves["recall"], curves["precision"], label=evaluation.data)
+            precision_recall.plot(curves["recall"], curves["precision"], label=evaluation.data[-40:])
             f_beta.plot(thresholds, curves["f_beta"])
             e_measure.plot(thresholds, curves["e_measure"])
         labels = (("recall", "precision"), ("threshold", "F (β² = 0.3)"), ("threshold", "E"))
@@ -121,7 +121,8 @@ def _curves(evaluations: Sequence[Evaluation]) -> str:
             axes.set(xlabel=x, ylabel=y, ylim=(0, 1.02), xlim=(0, 1.02 if x == "recall" else 255))
             axes.grid(color=grey, alpha=0.25, linewidth=0.5)
             axes.patch.set_visible(False)
-        precision_recall.legend(loc="lower left")
+        if len(evaluations) > 1:
+            figure.legend(loc="outside upper center", ncols=min(4, len(evaluations)))
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     return text.getvalue()[text.getvalue().index("<svg") :]
