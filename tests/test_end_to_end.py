@@ -14,32 +14,7 @@ from PIL import Image
 from focus_framework import cli as frame
 
 GLASS = Path(__file__).parents[1] / "examples" / "focus-task-glass" / "focus_task_glass.py"
-TOY = """
-[backbone.options]
-embed_dim = 32
-depth = 4
-num_heads = 2
-[pixel_decoder]
-width = 32
-layers = 1
-heads = 2
-feedforward = 32
-[decoder]
-layers = 1
-heads = 2
-feedforward = 32
-[loss]
-points = 64
-[preprocessing]
-size = 64
-[data]
-practice_count = 4
-workers = 0
-[training]
-batch_size = 2
-checkpoint_every = 2
-log_every = 1
-"""
+TOY = Path(__file__).parent / "data" / "toy.toml"
 
 
 def focus(*arguments: str | Path) -> int:
@@ -53,13 +28,6 @@ def focus_json(capsys: pytest.CaptureFixture[str], *arguments: str | Path, code:
     capsys.readouterr()
     assert focus(*arguments, "--json") == code
     return json.loads(capsys.readouterr().out)
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("config") / "toy.toml"
-    file.write_text(TOY)
-    return file
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +48,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two steps on the practice pictures of the example's task."""
     out = tmp_path_factory.mktemp("runs") / "glass"
-    assert focus("train", "--task-plugin", GLASS, "--config", toy, "--steps", "2", "--out", out) == 0
+    assert focus("train", "--task-plugin", GLASS, "--config", TOY, "--steps", "2", "--out", out) == 0
     return out
 
 
@@ -101,25 +69,25 @@ def test_a_run_leaves_what_it_should(run: Path) -> None:
     assert all(np.asarray(Image.open(sheet)).std() > 0 for sheet in sheets)
 
 
-def test_a_run_can_be_gone_on_with_alone(run: Path, toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_can_be_gone_on_with_alone(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "again"
-    assert focus("train", "--task-plugin", GLASS, "--config", toy, "--steps", "2", "--out", out) == 0
+    assert focus("train", "--task-plugin", GLASS, "--data", folder, "--config", TOY, "--steps", "2", "--out", out) == 0
     assert focus("train", "--resume", out, "--steps", "3") == 0
     records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records] == [1, 2, 3]
     assert focus_json(capsys, "train", "--resume", out)["steps"] == 3  # nothing is left to do
 
 
-def test_an_existing_run_is_not_written_over(run: Path, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_existing_run_is_not_written_over(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (run / "best.safetensors").read_bytes()
-    assert focus("train", "--task-plugin", GLASS, "--config", toy, "--steps", "2", "--out", run) == 2
+    assert focus("train", "--task-plugin", GLASS, "--config", TOY, "--steps", "2", "--out", run) == 2
     assert "--resume" in capsys.readouterr().err
     assert (run / "best.safetensors").read_bytes() == before
 
 
-def test_train_on_a_folder_predict_and_evaluate(folder: Path, toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_on_a_folder_predict_and_evaluate(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
-    arguments = ["--task-plugin", "salient", "--data", folder, "--config", toy, "--minutes", "0.02", "--out", out]
+    arguments = ["--task-plugin", "salient", "--data", folder, "--config", TOY, "--minutes", "0.02", "--out", out]
     ended = focus_json(capsys, "train", *arguments)
     assert Path(ended["checkpoint"]) == out / "checkpoint.safetensors"
     assert Path(ended["best"]) == out / "best.safetensors"
@@ -180,7 +148,7 @@ BAD_DATA = {
 
 @pytest.mark.parametrize(("arguments", "named"), BAD_DATA.values(), ids=BAD_DATA)
 def test_bad_input_to_training_is_one_clear_line(
-    folder: Path, toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], named: str
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], named: str
 ) -> None:
     (tmp_path / "empty" / "images").mkdir(parents=True)
     (tmp_path / "empty" / "masks").mkdir()
@@ -191,7 +159,7 @@ def test_bad_input_to_training_is_one_clear_line(
             (picture.resize((33, 44)) if side == "masks" else picture).save(tmp_path / "sizes" / side / path.name)
     out = tmp_path / "run"
     given = [argument.format(tmp=tmp_path) for argument in arguments]
-    code = focus("train", "--task-plugin", "salient", "--config", toy, "--steps", "1", "--out", out, *given)
+    code = focus("train", "--task-plugin", "salient", "--config", TOY, "--steps", "1", "--out", out, *given)
     err = capsys.readouterr().err
     last = err.strip().splitlines()[-2:]
     assert code in (1, 2)

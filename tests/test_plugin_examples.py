@@ -131,6 +131,13 @@ def test_the_installed_example_is_listed_with_its_distribution(installed: dict[s
     assert focus("plugins", "info", "glass").returncode == 2  # not installed here
 
 
+def test_the_installed_example_trains(installed: dict[str, str], tmp_path: Path) -> None:
+    arguments = ["--task-plugin", "glass", "--config", str(ROOT / "tests" / "data" / "toy.toml"), "--steps", "1", "--out", str(tmp_path)]
+    done = focus("train", *arguments, "--json", environment=installed)
+    assert done.returncode == 0, done.stderr
+    assert {"iou", "mae"} <= set(json.loads(done.stdout)["validation"])
+
+
 def test_practice_images_of_the_example_are_varied_and_follow_from_their_seed() -> None:
     task = Registry().find_task(str(GLASS)).get()
     pairs = [practice_pair(task, seed=0, split="train", index=index, size=64) for index in range(24)]
