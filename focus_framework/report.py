@@ -131,7 +131,7 @@ def _curves(evaluations: Sequence[Evaluation]) -> str:
 def _examples(section: Section, metric: str) -> str:
     evaluation = section.evaluation
     parts = [f"<h2>{escape(evaluation.data)}: best, median and worst by {LABELS[metric]}</h2>"]
-    parts.append("<p>Errors: foreground that was missed is blue, background that was marked is red.</p>")
+    parts.append("<p>Errors, at one half of the range: foreground that was missed is blue, background that was marked is red.</p>")
     chosen = best_median_worst(evaluation.scores, metric)
     if not chosen:
         parts.append(f"<p>{LABELS[metric]} is defined for no image.</p>")

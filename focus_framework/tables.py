@@ -98,10 +98,10 @@ def title(table: Table) -> str:
 
 
 def rich_table(table: Table) -> RichTable:
-    """The table for a terminal; the arrow says which way is better."""
+    """The table for a terminal, without its `title`; the arrow says which way is better."""
     from rich.table import Table as RichTable
 
-    drawn = RichTable(title=title(table), title_justify="left", title_style="")
+    drawn = RichTable()
     for index, label in enumerate(table.header):
         metric = table.metrics[index - 3] if index > 2 else None
         arrow = "" if metric is None else " ↓" if metric in LOWER_IS_BETTER else " ↑"

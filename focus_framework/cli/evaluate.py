@@ -172,10 +172,11 @@ def _print(made: Sequence[Table], sections: Sequence[Section]) -> None:
 
     from rich.console import Console
 
-    from ..tables import LABELS, rich_table
+    from ..tables import LABELS, rich_table, title
 
     console = Console(width=None if sys.stdout.isatty() else 160)
     for table in made:
+        console.print(title(table), highlight=False)
         console.print(rich_table(table))
     for section in sections:
         evaluation = section.evaluation
