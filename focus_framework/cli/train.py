@@ -115,7 +115,8 @@ def train(
         with Progress(1, "trained") as progress:
             summary = run(resolved, entry, folder, resume=bool(resume), on_progress=_step_shower(progress))
     except KeyboardInterrupt:
-        note(f"what was trained until the last checkpoint is kept: focus train --resume {folder}")
+        if (folder / "training-state").exists():
+            note(f"what was trained until the last checkpoint is kept; focus train --resume {folder} goes on from there")
         raise
     if as_json:
         print_json(summary.as_json())
