@@ -172,7 +172,8 @@ def test_patterns_stay_in_range_and_follow_their_coordinates():
         values = pattern(x, y)
         assert values.dtype == np.float32 and values.shape == (64, 64)
         assert values.min() >= 0 and values.max() <= 1.001 and values.std() > 0.01
-        np.testing.assert_allclose(pattern(x[:, 10:20], y[:, 10:20]), values[:, 10:20], atol=1e-6)
+        # sines of hundreds of radians in float32: good to about 1e-4, and not the same to the last bit for every array length
+        np.testing.assert_allclose(pattern(x[:, 10:20], y[:, 10:20]), values[:, 10:20], atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", silhouettes.SILHOUETTES)

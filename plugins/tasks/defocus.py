@@ -36,6 +36,7 @@ def focus_tasks() -> Iterator[Task]:
         datasets=DEFOCUS,
         change_sharpness=False,
         practice=practice,
+        compose="focus_plugins.tasks._compose:defocus",
     )
 
 
@@ -54,17 +55,17 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
         centre, scale = random.uniform(0.2, 0.8, 2), random.uniform(0.6, 1.3)
         return draw(place(any_silhouette(random, bulky=True), centre=centre, scale=scale), size)
 
-    def part(contrast: float) -> np.ndarray:
-        return scene(random, size, things=int(random.integers(1, 3)), coarseness=random.uniform(0.5, 1.0), contrast=contrast)
+    def part() -> np.ndarray:
+        look = {"coarseness": random.uniform(0.5, 1.0), "contrast": random.uniform(0.3, 0.9)}
+        return scene(random, size, things=int(random.integers(1, 3)), **look)
 
-    kind = random.choice(["before", "behind", "through"], p=[0.5, 0.2, 0.3])
-    bold, faint = random.uniform(0.5, 0.9), random.uniform(0.1, 0.4)  # the bold pattern is the blurred one
-    ground = part(faint if kind == "behind" else bold)
-    widest = size * random.uniform(0.012, 0.03)
+    kind = random.choice(["before", "behind", "through"], p=[0.55, 0.2, 0.25])
+    ground = part()
+    widest = size * random.uniform(0.02, 0.045)
     if kind == "through":
         picture, mask = receding(random, ground, widest)
     else:
-        surface = part(bold if kind == "behind" else faint)
+        surface = part()
         if kind == "before":
             coverage = of_fair_share(thing)
             picture, mask = mix(blur(ground, widest), surface, coverage), coverage > 0.5
@@ -72,7 +73,7 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
             visible = of_fair_share(lambda: 1 - np.max([thing() for _ in range(3)], axis=0))
             hidden = blur(1 - visible, widest)
             picture, mask = mix(ground, blur(surface, widest), hidden), hidden < 0.2
-    return photograph(random, picture, noise=random.uniform(0.004, 0.02)), mask
+    return photograph(random, picture, noise=random.uniform(0.002, 0.01)), mask
 
 
 def receding(random: np.random.Generator, ground: np.ndarray, widest: float) -> PracticePair:
