@@ -83,20 +83,20 @@ class BuildNative(build_ext):
                 work.append(pool.submit(compile_cuda, str(SOURCES / "cuda.cu")))
             objects = [name for job in work for name in job.result()]
 
-        libraries, options = ["torch", "torch_cpu"], []
-        library_folders = [str(torch / "lib")]
-        if sys.platform == "linux":
-            # The stable ABI's symbols are looked up late, which linkers take for "not needed".
-            options += ["-Wl,--no-as-needed", "-Wl,--exclude-libs,ALL"]
-        if nvcc:  # a static runtime, so that the library also loads beside a torch without CUDA
-            libraries += ["cudart_static", "dl", "rt", "pthread"]
-            library_folders += [str(nvcc.parent.parent / "lib64"), str(nvcc.parent.parent / "lib")]
+        target = self.get_ext_fullpath(ext.name)
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        # The stable ABI's symbols are found when the library is loaded, which linkers take for "not needed".
+        options = ["--no-as-needed", "--exclude-libs,ALL"] if sys.platform == "linux" else []
+        if nvcc:  # which links the CUDA runtime statically, so that the library also loads beside a torch without CUDA
+            link = [str(nvcc), "-shared", *(word for option in options for word in ("-Xlinker", option))]
+            subprocess.run([*link, *objects, "-o", target, f"-L{torch / 'lib'}", "-ltorch", "-ltorch_cpu"], check=True)
+            return
         self.compiler.link_shared_object(
             objects,
-            self.get_ext_fullpath(ext.name),
-            libraries=libraries,
-            library_dirs=[name for name in library_folders if Path(name).is_dir()],
-            extra_preargs=options,
+            target,
+            libraries=["torch", "torch_cpu"],
+            library_dirs=[str(torch / "lib")],
+            extra_preargs=[f"-Wl,{option}" for option in options],
             target_lang="c++",
         )
 
