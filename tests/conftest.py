@@ -18,12 +18,14 @@ class Deviations:
     rows: dict[str, tuple[float, float, str]] = field(default_factory=dict)
 
     def check(self, stage: str, ours: Tensor, theirs: Tensor, allowed: float, kind: str = "absolute") -> None:
-        """Compare, remember, fail where `allowed` is exceeded. `kind`: ``absolute``, ``relative`` (to the largest of theirs), or
-        ``share`` (of values that differ at all)."""
+        """Compare, remember, fail where `allowed` is exceeded. `kind`: ``absolute``, ``relative`` (to the largest of theirs), ``norm`` (of
+        the difference, relative to theirs), or ``share`` (of values that differ at all)."""
         assert ours.shape == theirs.shape, f"{stage}: {list(ours.shape)} instead of {list(theirs.shape)}"
         difference = (ours.double() - theirs.double()).abs()
         if kind == "share":
             found = (difference > 0).double().mean().item()
+        elif kind == "norm":
+            found = (difference.norm() / theirs.double().norm()).item()
         else:
             scale = theirs.double().abs().max().clamp_min(1e-30).item() if kind == "relative" else 1.0
             found = (difference.max() / scale).item()

@@ -1,4 +1,4 @@
-"""Number for number with the authors' release: matching, every loss, its gradients, and one whole training step without CLIP."""
+"""Number for number with the authors' release: matching, every loss, its gradients, and one whole training step."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from release_rule import released_shapes, released_state
+import torch.nn.functional as F
+from focus_plugins.refiners.clip_release import ProjectionHead, soft_contrastive_loss
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.transformer import QuickGELU, VisionTransformer
+from release_rule import TINY_SEED, released_shapes, released_state, weight
 from test_parity import fixture
-from torch import Tensor
+from torch import Tensor, nn
 
 from focus_framework.checkpoint.importing import read_release
 from focus_framework.checkpoint.release import our_name
@@ -21,6 +25,8 @@ pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("single_thread")]
 
 LOSS = 1e-5
 GRADIENT = 1e-3
+FIRST_CONVOLUTION = 1e-2
+"""53 layers with batch statistics lie behind it: in float32 ours moves by 2e-2 when the number of threads changes."""
 POINTS = 300
 
 
@@ -142,6 +148,37 @@ class Stream:
         return torch.stack(per_head)
 
 
+class AuthorsRefiner(nn.Module):
+    """The release's CLIP loss as it stands, faults and all: its part in the recorded gradients, and nothing that the framework has.
+
+    The picture is normalised a second time, as if it held 0..255, so that CLIP sees it flat; masks are squashed twice, into 0.5..1.
+    """
+
+    def __init__(self, text: Tensor) -> None:
+        super().__init__()
+        self.text = text
+        self.visual = VisionTransformer(224, 16, 64, 3, 1, 4.0, output_dim=512, act_layer=QuickGELU)
+        self.image_embed, self.text_embed = ProjectionHead(512), ProjectionHead(512)
+        prefixes = {self.visual: "clip_refiner.clip_model.visual.", self.image_embed: "image_embed.", self.text_embed: "text_embed."}
+        for module, prefix in prefixes.items():
+            names = {name: f"sem_seg_head.predictor.{prefix}{name}" for name in module.state_dict()}
+            shapes = released_shapes("tiny")
+            module.load_state_dict({name: weight(TINY_SEED, theirs, shapes[theirs]) for name, theirs in names.items()})
+
+    def forward(self, picture: Tensor, heads: Heads) -> list[Tensor]:
+        """Normalised pictures and the heads' predictions to one loss a head."""
+        small = F.interpolate(picture, (224, 224), mode="bilinear", antialias=True)
+        mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD))
+        losses = []
+        for class_logits, mask_logits in zip(heads.class_logits, heads.mask_logits, strict=True):
+            masks = (10 * F.interpolate(mask_logits, (224, 224), mode="bilinear")).sigmoid()
+            regions = small[:, None] * (100 * masks).sigmoid()[:, :, None]
+            features = F.normalize(self.visual(((regions - mean) / std).flatten(0, 1)), dim=-1).unflatten(0, (-1, 2))
+            text = self.text_embed(self.text[class_logits.argmax(-1)])
+            losses.append(soft_contrastive_loss(self.image_embed(features), text, 0.07))
+        return losses
+
+
 @pytest.fixture(scope="module")
 def step() -> dict[str, Tensor]:
     return fixture("tiny_train")
@@ -149,7 +186,11 @@ def step() -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def trained(step: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple]:
-    """The fixtures' network after one step forward and backward: network, heads, terms."""
+    """The fixtures' network after one step forward and backward: network, heads, terms, and the authors' CLIP loss of each head.
+
+    The network runs in float64, so that what is left is the rounding of the recorded float32 step. In float32 our own gradients differ
+    by about as much between one thread and two.
+    """
     path = tmp_path_factory.mktemp("release") / "tiny_sod.pth"
     torch.save(released_state(released_shapes("tiny")), path)
     released = read_release(path)
@@ -158,19 +199,22 @@ def trained(step: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -
     for module in network.modules():
         if hasattr(module, "drop_prob"):
             module.drop_prob = 0.0
-    network.train()
+    network.train().double()
+    network.encoder.prior.overlay.register_forward_hook(lambda module, arguments, output: output.double())
     mean, std = (torch.tensor(released.description["preprocessing"][name]).view(3, 1, 1) for name in ("mean", "std"))
-    heads = network((fixture("tiny_io")["image"] / 255 - mean) / std, all_heads=True)
+    picture = (fixture("tiny_io")["image"] / 255 - mean) / std
+    heads = Heads(*(tensor.float() for tensor in network(picture.double(), all_heads=True)))
     labels = torch.stack([step[f"gt{picture}.masks"][0] for picture in range(2)])
     config = LossConfig(points=256)
     terms, _ = ours.losses(heads, ours.Targets.of(labels), config, Stream(step, len(heads.class_logits)))
-    sum(terms).backward()
-    yield network, heads, terms
+    clip = AuthorsRefiner(step["clip.call0.text_feature_raw"])(picture, heads)
+    (sum(terms) + sum(clip)).backward()
+    yield network, heads, terms, clip
     path.unlink()
 
 
 def test_training_predictions(trained: tuple, step: dict[str, Tensor], deviations) -> None:
-    _, heads, _ = trained
+    heads = trained[1]
     for head in range(4):
         prefix = f"decoder.aux{head}." if head < 3 else "decoder."
         for name, tensor in zip(("logits", "masks", "boxes"), heads, strict=True):
@@ -178,7 +222,7 @@ def test_training_predictions(trained: tuple, step: dict[str, Tensor], deviation
 
 
 def test_training_losses(trained: tuple, step: dict[str, Tensor], deviations) -> None:
-    _, _, terms = trained
+    terms, clip = trained[2:]
 
     def total(*names: str) -> Tensor:
         return sum(step[f"loss_weighted.{name}{suffix}"] for name in names for suffix in ("", "_0", "_1", "_2"))
@@ -186,6 +230,24 @@ def test_training_losses(trained: tuple, step: dict[str, Tensor], deviations) ->
     theirs = {"label": total("loss_ce"), "mask": total("loss_mask", "loss_dice"), "box": total("loss_bbox", "loss_giou")}
     for name, expected in theirs.items():
         deviations.check(f"training, {name} loss", getattr(terms, name).detach(), expected, LOSS, "relative")
+    for head, loss in enumerate(clip):
+        theirs = step[f"loss_weighted.loss_clip{f'_{head}' if head < 3 else ''}"]
+        deviations.check("training, CLIP loss as the release has it", loss.detach(), theirs, 1e-4)
+
+
+def test_training_gradients(trained: tuple, step: dict[str, Tensor], deviations) -> None:
+    """Of every part of the network; batch norm takes the mean away from what `up` adds, so its bias has none."""
+    parameters = dict(trained[0].named_parameters())
+    names = [name for name in step if name.startswith("grad.") and our_name(name.removeprefix("grad."))]
+    assert len(names) == 23
+    for name in names:
+        gradient = parameters[our_name(name.removeprefix("grad."))].grad
+        if name == "grad.backbone.up.bias":
+            deviations.check("training, gradient of no effect", gradient, step[name], 1e-5)
+        elif name == "grad.backbone.edge.conv1.weight":
+            deviations.check("training, gradient of the first convolution", gradient, step[name], FIRST_CONVOLUTION, "norm")
+        else:
+            deviations.check("training, gradients", gradient, step[name], GRADIENT, "norm")
 
 
 def test_training_running_statistics(trained: tuple, step: dict[str, Tensor], deviations) -> None:
