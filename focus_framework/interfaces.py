@@ -103,6 +103,9 @@ class Task:
     practice: Builder[PracticePair] | None = None
     """``practice(random, size)`` draws one pair of `size` x `size` pixels; `random` is a `numpy.random.Generator` and the
     only source of chance, so that one seed gives one picture everywhere."""
+    compose: Builder[PracticePair] | None = None
+    """``compose(random, size, first, second)`` makes such a pair out of two photographs with the masks of things in them,
+    `[H, W, 3]` uint8 and `[H, W]` bool of any size."""
     change_colour: bool = True
     """Whether augmentation may change colours; not where colour or grain is the cue (forgery)."""
     change_sharpness: bool = True

@@ -138,15 +138,25 @@ def preview(reference: str, out: Path, count: int, size: int, task_plugin: str |
 @click.option(
     "--split", type=click.Choice(["train", "validation", "test"]), default="train", show_default=True, help="Pictures differ between these."
 )
+@click.option("--from", "photographs", metavar="D", help="Compose them of these photographs and the masks of things in them.")
 @json_option
-def generate(task: str, out: Path, count: int, size: int, seed: int, split: Any, as_json: bool) -> None:
-    """Write practice images of TASK: OUT/images and OUT/masks."""
-    from ..data.generate import write_practice
+def generate(task: str, out: Path, count: int, size: int, seed: int, split: Any, photographs: str | None, as_json: bool) -> None:
+    """Write practice images of TASK: OUT/images and OUT/masks.
+
+    They are drawn by procedure; with --from images=DIR,masks=DIR they are composed of photographs: objects out of focus around, spliced
+    in, recoloured into their background, or throwing a shadow, as the task wants it.
+    """
+    from ..data.generate import write_composed, write_practice
+    from ..data.pairs import find_pairs
     from ..registry import registry
 
     found = registry().find_task(task).get()
+    pairs = find_pairs(photographs, task=found) if photographs else []
     with Progress(count, "made") as progress:
-        write_practice(found, out, count=count, size=size, seed=seed, split=split, on_pair=progress.advance)
+        if photographs:
+            write_composed(found, pairs, out, count=count, size=size, seed=seed, on_pair=progress.advance)
+        else:
+            write_practice(found, out, count=count, size=size, seed=seed, split=split, on_pair=progress.advance)
     note(f"wrote {count} pairs to {out}")
     if as_json:
         print_json({"pairs": count, "images": out / "images", "masks": out / "masks"})

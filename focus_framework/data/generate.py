@@ -1,15 +1,23 @@
-"""Practice images on the disk, in the folders that ``--data`` takes."""
+"""Practice images on the disk, in the folders that ``--data`` takes: drawn by the task, or composed of somebody's photographs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from ..errors import PluginError
 from ..images import write_image
-from ..interfaces import Task
+from ..interfaces import PracticePair, Task, resolve
+from .pair import Pair
 from .practice import Split, practice_pair
+
+COMPOSED = 3
+"""The stream of chance of composed images, beside the splits' of `practice`."""
+KEPT = 32
+"""Photographs kept in memory."""
 
 
 def write_practice(
@@ -17,7 +25,29 @@ def write_practice(
 ) -> None:
     """Write the first `count` practice images of a task: ``images/00000.png`` and ``masks/00000.png`` and so on."""
     for index in range(count):
-        image, mask = practice_pair(task, seed=seed, split=split, index=index, size=size)
-        write_image(out / "images" / f"{index:05d}.png", image)
-        write_image(out / "masks" / f"{index:05d}.png", mask * np.uint8(255))
+        _write(out, index, practice_pair(task, seed=seed, split=split, index=index, size=size))
         on_pair()
+
+
+def write_composed(
+    task: Task, pairs: Sequence[Pair], out: Path, *, count: int, size: int, seed: int = 0, on_pair: Callable[[], None] = lambda: None
+) -> None:
+    """Write `count` images that the task composes out of photographs and the masks of things in them.
+
+    Raises `PluginError` where the task cannot, `DataError` where a photograph cannot be read.
+    """
+    if task.compose is None:
+        raise PluginError(f"task {task.name} does not compose photographs; leave --from away for practice images")
+    compose = resolve(task.compose)
+    read = lru_cache(KEPT)(lambda number: pairs[number].read())
+    for index in range(count):
+        random = np.random.default_rng([seed, COMPOSED, index])
+        first, second = random.choice(len(pairs), 2, replace=len(pairs) == 1)
+        _write(out, index, compose(random, size, read(first), read(second)))
+        on_pair()
+
+
+def _write(out: Path, index: int, pair: PracticePair) -> None:
+    image, mask = pair
+    write_image(out / "images" / f"{index:05d}.png", image)
+    write_image(out / "masks" / f"{index:05d}.png", mask * np.uint8(255))

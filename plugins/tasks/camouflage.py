@@ -35,6 +35,7 @@ def focus_tasks() -> Iterator[Task]:
         primary_metric="s_measure",
         datasets=CAMOUFLAGE,
         practice=practice,
+        compose="focus_plugins.tasks._compose:camouflage",
     )
 
 

@@ -30,6 +30,7 @@ def focus_tasks() -> Iterator[Task]:
         change_colour=False,
         change_sharpness=False,  # shrinking or blurring wipes out grain and compression traces, the cue
         practice=practice,
+        compose="focus_plugins.tasks._compose:forgery",
     )
 
 
@@ -52,8 +53,9 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
         centre, scale = random.uniform(0.2, 0.8, 2), random.uniform(0.4, 0.9)
         return draw(place(any_silhouette(random, bulky=True), centre=centre, scale=scale, angle=random.normal(0, 0.3)), size)
 
-    host = scene(random, size, things=int(random.integers(2, 5)))
-    donor = np.roll(host, random.integers(0, size, 2), axis=(0, 1)) if random.random() < 0.5 else scene(random, size, things=2)
+    coarse = {"coarseness": random.uniform(1.5, 3), "contrast": random.uniform(0.1, 0.5)}  # calm enough for grain to show
+    host = scene(random, size, things=int(random.integers(2, 4)), **coarse)
+    donor = np.roll(host, random.integers(0, size, 2), axis=(0, 1)) if random.random() < 0.5 else scene(random, size, things=2, **coarse)
     first, second = random.choice(HISTORIES, 2, replace=False)
     coverage = of_fair_share(region)
     seam = blur(coverage, random.uniform(0, 0.8))
@@ -70,11 +72,11 @@ def processed(random: np.random.Generator, light: np.ndarray, history: str) -> n
     from focus_framework.data.practice import photograph
 
     if history == "clean":
-        return photograph(random, light, noise=random.uniform(0.002, 0.008))
+        return photograph(random, light, noise=random.uniform(0.002, 0.006))
     if history == "grainy":
-        return photograph(random, light, noise=random.uniform(0.03, 0.07))
+        return photograph(random, light, noise=random.uniform(0.05, 0.1))
     if history == "compressed":
-        return photograph(random, light, noise=random.uniform(0.005, 0.02), quality=int(random.integers(12, 35)))
-    size, part = len(light), random.uniform(0.35, 0.6)
-    small = photograph(random, light[: int(part * size), : int(part * size)], noise=random.uniform(0.02, 0.05))
+        return photograph(random, light, noise=random.uniform(0.005, 0.02), quality=int(random.integers(8, 20)))
+    size, part = len(light), random.uniform(0.3, 0.5)
+    small = photograph(random, light[: int(part * size), : int(part * size)], noise=random.uniform(0.05, 0.1))
     return cv2.resize(small, (size, size), interpolation=cv2.INTER_CUBIC)

@@ -44,7 +44,7 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
     from focus_framework.data.silhouettes import any_silhouette, draw, place
     from focus_framework.data.textures import any_texture, lean
 
-    hue, kind = random.random(), random.choice(["vivid", "plain", "tone"], p=[0.84, 0.06, 0.1])
+    hue, kind = random.random(), random.choice(["vivid", "plain", "tone"], p=[0.8, 0.08, 0.12])
     dark = random.random() < 0.5
     value = random.uniform(0.05, 0.12) if kind == "tone" and not dark else random.uniform(0.4, 0.8)
     ground_saturation = random.uniform(0.5, 0.75) if kind == "plain" else random.uniform(0.02, 0.2)
@@ -52,7 +52,7 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
     beyond = {"hue": hue + random.normal(0, 0.1), "value": value * (random.uniform(1.4, 2) if value < 0.3 else random.uniform(0.35, 0.7))}
     ground = scene(random, size, things=int(random.integers(1, 3)), beyond=beyond, **common)
     bits = [
-        draw(place(any_silhouette(random, bulky=True), centre=random.random(2), scale=random.uniform(0.07, 0.16)), size)
+        draw(place(any_silhouette(random, bulky=True), centre=random.random(2), scale=random.uniform(0.08, 0.19)), size)
         for _ in range(random.integers(3, 9))
     ]  # of the thing's own colours or others, but small and many
     confetti = any_texture(random, saturation=random.uniform(0.6, 1), value=random.uniform(0.2, 0.8))(*lean(random, size))

@@ -37,6 +37,7 @@ def focus_tasks() -> Iterator[Task]:
         primary_metric="ber",
         datasets=SHADOW,
         practice=practice,
+        compose="focus_plugins.tasks._compose:shadow",
     )
 
 
