@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from .errors import ConfigError, DataError
 from .files import replacing
 from .images import list_images, read_image, write_image
+from .sheets import overlay
 
 if TYPE_CHECKING:
     from .predict import Model, Result
 
 FORMS = ("mask", "binary", "cutout", "overlay", "rle")
 RLE_FILE = "rle.json"
-OVERLAY_COLOUR = np.array([255, 40, 40])
 
 
 @dataclass(frozen=True)
@@ -121,17 +121,6 @@ def render(form: str, result: Result) -> NDArray[np.uint8]:
     if form == "cutout":
         return np.asarray(result.cutout())
     return overlay(result.image, result.mask)
-
-
-def overlay(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """The picture with its foreground tinted and outlined."""
-    import cv2
-
-    inside = mask.astype(np.uint8)
-    thickness = max(3, round(max(mask.shape) / 200)) | 1  # odd, so that the line lies on the border
-    border = cv2.morphologyEx(inside, cv2.MORPH_GRADIENT, np.ones((thickness, thickness), np.uint8))
-    strength = np.where(border > 0, 1.0, 0.45 * inside)[..., None]
-    return np.rint(image * (1 - strength) + OVERLAY_COLOUR * strength).astype(np.uint8)
 
 
 class Coco:

@@ -1,4 +1,4 @@
-"""Contact sheets: many small pictures in rows and columns, to be looked at."""
+"""Pictures to be looked at: masks laid over them, and contact sheets of many in rows and columns."""
 
 from __future__ import annotations
 
@@ -14,6 +14,18 @@ GAP = 6
 TITLE = 22
 PAPER = (255, 255, 255)
 INK = (40, 40, 40)
+OVERLAY_COLOUR = np.array([255, 40, 40])
+
+
+def overlay(image: Picture, mask: NDArray[np.bool_]) -> Picture:
+    """The picture with its foreground tinted and outlined."""
+    import cv2
+
+    inside = mask.astype(np.uint8)
+    thickness = max(3, round(max(mask.shape) / 200)) | 1  # odd, so that the line lies on the border
+    border = cv2.morphologyEx(inside, cv2.MORPH_GRADIENT, np.ones((thickness, thickness), np.uint8))
+    strength = np.where(border > 0, 1.0, 0.45 * inside)[..., None]
+    return np.rint(image * (1 - strength) + OVERLAY_COLOUR * strength).astype(np.uint8)
 
 
 def contact_sheet(rows: Sequence[Sequence[Picture]], titles: Sequence[str] = (), *, cell: int = 160, groups: int = 0) -> Picture:

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from ..errors import ConfigError
 from ..images import Picture, write_image
 from ..interfaces import Task
-from ..predictions import overlay
-from ..sheets import contact_sheet
+from ..sheets import contact_sheet, overlay
 from .pairs import find_pairs
 from .practice import practice_pair
 
