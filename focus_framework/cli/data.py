@@ -81,15 +81,12 @@ def check(reference: str, good_pairs: Path | None, task_plugin: str | None, data
     D is what --data of focus train takes: the name of a data set, a folder, images=DIR,masks=DIR, a list of pairs.
     """
     from ..data import check as checking
+    from ..data.pairs import scan
 
     task = _task(task_plugin)
-    with Progress(0, "checked") as progress:
-
-        def show(done: int, total: int) -> None:
-            progress.total = total
-            progress.advance()
-
-        report = checking.check(reference, task=task, root=data_root, on_pair=show)
+    found = scan(reference, task=task, root=data_root)
+    with Progress(len(found.pairs), "checked") as progress:
+        report = checking.check(reference, task=task, found=found, on_pair=progress.advance)
     if good_pairs:
         checking.write_pairs(good_pairs, report.good)
         note(f"wrote {len(report.good)} pairs to {good_pairs}")

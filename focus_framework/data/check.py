@@ -25,10 +25,8 @@ from .published import known_datasets
 
 Kind: TypeAlias = Literal[
     "missing-file", "missing-mask", "missing-image", "unreadable", "size-mismatch", "not-two-valued",
-    "empty-mask", "full-mask", "duplicate-image", "suspicious-polarity", "count",
+    "empty-mask", "full-mask", "same-name", "duplicate-image", "suspicious-polarity", "count",
 ]  # fmt: skip
-UNUSABLE: frozenset[Kind] = frozenset({"missing-file", "missing-mask", "missing-image", "unreadable", "size-mismatch"})
-"""Kinds of problems with which a pair cannot be read; with the others it can."""
 ODD_ONES = 0.25
 """Masks that look inverted are reported one by one where no more than this share of all do."""
 MOST = 0.75
@@ -68,22 +66,25 @@ class _Look:
 
 
 def check(
-    reference: str, *, task: Task | None = None, root: Path | str | None = None, on_pair: Callable[[int, int], None] | None = None
+    reference: str,
+    *,
+    task: Task | None = None,
+    root: Path | str | None = None,
+    found: Scan | None = None,
+    on_pair: Callable[[], None] = lambda: None,
 ) -> Report:
-    """Read all pairs of a reference, on all cores. `on_pair` is called with how many are done, and of how many.
-
-    Raises as `find_pairs` where there is nothing to read.
+    """Read all pairs of a reference, on all cores; `found` is what `scan` gave for it, if that was called. `on_pair` is called
+    after each. Raises as `find_pairs` where there is nothing to read.
     """
-    found = scan(reference, task=task, root=root)
+    found = found or scan(reference, task=task, root=root)
     problems = [*_missing(found), *_miscounted(reference, found, task)]
     looks = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: decoding, hashing and numpy let one another run
-        for done, look in enumerate(pool.map(_look, found.pairs), 1):
+        for look in pool.map(_look, found.pairs):
             looks.append(look)
-            if on_pair:
-                on_pair(done, len(found.pairs))
-    whole = [*_duplicates(looks), *_inverted(looks, reference)]
-    problems += [problem for look in looks for problem in look.problems] + whole
+            on_pair()
+    problems += [problem for look in looks for problem in look.problems]
+    problems += [*_same_names(found.pairs), *_duplicates(looks), *_inverted(looks, reference)]
     bad = {problem.file for problem in problems}
     good = tuple(look.pair for look in looks if not {str(look.pair.image), str(look.pair.mask)} & bad)
     return Report(len(found.pairs), tuple(problems), good)
@@ -159,6 +160,15 @@ def _mask_problems(pair: Pair, image: Picture, mask: NDArray[np.bool_], levels: 
 def _looks_inverted(mask: NDArray[np.bool_]) -> bool:
     border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
     return bool(mask.mean() > 0.5 and border.mean() > 0.5 and not mask.all())
+
+
+def _same_names(pairs: Sequence[Pair]) -> Iterator[Problem]:
+    seen: dict[str, Pair] = {}
+    for pair in pairs:
+        if (before := seen.setdefault(pair.name, pair)) is not pair:
+            yield Problem(
+                "same-name", str(pair.image), f"differs from {before.image} in its suffix alone; predictions of both have one name"
+            )
 
 
 def _duplicates(looks: Sequence[_Look]) -> Iterator[Problem]:
