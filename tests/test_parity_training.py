@@ -155,6 +155,7 @@ class AuthorsRefiner(nn.Module):
     """
 
     def __init__(self, text: Tensor) -> None:
+        """`text` `[>= 2, 512]`: features of the foreground's sentence and the background's."""
         super().__init__()
         self.text = text
         self.visual = VisionTransformer(224, 16, 64, 3, 1, 4.0, output_dim=512, act_layer=QuickGELU)
@@ -207,7 +208,7 @@ def trained(step: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -
     labels = torch.stack([step[f"gt{picture}.masks"][0] for picture in range(2)])
     config = LossConfig(points=256)
     terms, _ = ours.losses(heads, ours.Targets.of(labels), config, Stream(step, len(heads.class_logits)))
-    clip = AuthorsRefiner(step["clip.call0.text_feature_raw"])(picture, heads)
+    clip = AuthorsRefiner(step["clip.call2.text_feature_raw"])(picture, heads)
     (sum(terms) + sum(clip)).backward()
     yield network, heads, terms, clip
     path.unlink()
