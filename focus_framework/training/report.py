@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,14 +37,18 @@ def write_samples(folder: Path, model: Model, pictures: Pictures) -> Path:
     return path
 
 
-def write_report(path: Path, summary: Summary, task: Task, config: RunConfig) -> None:
-    """The scores and what they were made with, as Markdown."""
+def write_report(path: Path, summary: Summary, task: Task, config: RunConfig, prompts: Sequence[Mapping[str, str]]) -> None:
+    """The scores and what they were made with, as Markdown. `prompts` are the pairs as a checkpoint's description has them."""
     lines = [
         f"# {task.title}",
         "",
         f"Task `{task.name}`, preset `{config.preset}`, data `{config.data.train}`, backbone `{config.backbone.name}`, "
         f"enhancer `{config.enhancer.name}`, refiner `{config.refiner.name}`; "
         f"{summary.steps} steps in {summary.seconds:.0f} s, seed {config.training.seed}.",
+        "",
+        "| foreground prompt | background prompt | from |",
+        "|---|---|---|",
+        *(f"| {pair['foreground']} | {pair['background']} | {pair['source']} |" for pair in prompts),
         "",
         f"Scores of the best checkpoint (the best {task.primary_metric} on the validation pictures), protocol `standard`:",
         "",

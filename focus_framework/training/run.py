@@ -109,7 +109,7 @@ def _finish(trainer: Trainer, data: RunData, folder: Path) -> Summary:
     shown = data.test or data.validation
     samples = write_samples(folder / "samples", best, shown) if shown else None
     summary = Summary(folder, folder / LATEST, folder / BEST, trainer.step, trainer.seconds, trainer.scores, test, baselines, samples)
-    write_report(folder / "report.md", summary, trainer.task, config)
+    write_report(folder / "report.md", summary, trainer.task, config, trainer.description["prompts"])
     return summary
 
 
