@@ -153,7 +153,8 @@ def _mask_problems(pair: Pair, image: Picture, mask: NDArray[np.bool_], levels: 
         yield Problem("not-two-valued", file, detail)
     if mask.all() or not mask.any():
         what = "foreground" if mask.all() else "background"
-        values = f"; its grey values are {levels[0]} to {levels[-1]}, above 127 counts as white" if levels else ""
+        span = f"{levels[0]} to {levels[-1]}" if levels[1:] else "".join(str(level) for level in levels)
+        values = f"; its grey is {span}, above 127 counts as white" if levels else ""
         yield Problem("full-mask" if mask.all() else "empty-mask", file, f"all of it is {what}{values}")
 
 
