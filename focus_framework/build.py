@@ -14,27 +14,28 @@ from .registry import registry
 
 
 def build_network(config: RunConfig, *, weights: str | None = None) -> Network:
-    """The network of a run, in training mode. `weights` overrides ``backbone.weights``: ``none`` where a checkpoint follows.
+    """The network of a run, in training mode. `weights` overrides those of backbone and enhancer: ``none`` where a checkpoint follows.
 
     Raises `PluginError`, `ConfigError` or `WeightsError`, each naming what is wrong and what to do.
     """
     choice = config.backbone
     description = registry().get("backbone", choice.name)
     backbone: StagedBackbone = resolve(description.build)(choice.name, weights=weights or choice.weights, **choice.options)
-    prior = _build_prior(config, backbone)
+    prior = _build_prior(config, backbone, weights)
     network = Network(backbone, prior, enhancer=config.enhancer, pixel_decoder=config.pixel_decoder, decoder=config.decoder)
     if choice.frozen:
         network.freeze_backbone()
     return network
 
 
-def _build_prior(config: RunConfig, backbone: StagedBackbone) -> Prior | None:
+def _build_prior(config: RunConfig, backbone: StagedBackbone, weights: str | None) -> Prior | None:
     choice = config.enhancer
     if choice.name == "none":
         return None
     build = resolve(registry().get("enhancer", choice.name).build)
     _check_options("enhancer", choice, build)
-    return build(prior_width(backbone, config.pixel_decoder), mean=backbone.mean, std=backbone.std, **choice.options)
+    options = {**choice.options, "weights": weights} if weights and "weights" in choice.options else choice.options
+    return build(prior_width(backbone, config.pixel_decoder), mean=backbone.mean, std=backbone.std, **options)
 
 
 def build_refiner(choice: PluginChoice, prompts: Sequence[Prompts], *, mean: Sequence[float], std: Sequence[float]) -> RefinerLoss:

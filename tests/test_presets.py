@@ -37,8 +37,6 @@ TABLE_4 = {
 @pytest.mark.parametrize("preset", COUNTS)
 def test_parameters_at_full_size(preset: str) -> None:
     config = resolve("salient", preset=preset).config
-    options = {key: value for key, value in config.enhancer.options.items() if key != "weights"}
-    config = config.model_copy(update={"enhancer": config.enhancer.model_copy(update={"options": options})})
     with torch.device("meta"):
         network = build_network(config, weights="none")
     assert {parameter.device.type for parameter in network.parameters()} == {"meta"}

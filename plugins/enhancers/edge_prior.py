@@ -12,7 +12,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from focus_framework import ConfigError
+from focus_framework import ConfigError, WeightsError
 from focus_framework.pretrained import build_timm
 
 STRIDES = [4, 8, 16, 32]
@@ -85,7 +85,13 @@ class EdgePrior(nn.Module):
             raise ConfigError(f"enhancer.options: {error}") from error
         if not timm.is_model(trunk):
             raise ConfigError(f"enhancer.options.trunk: timm has no network {trunk!r}; resnet50 and resnet18 are usual")
-        body: Any = build_timm(trunk, weights, features_only=True, out_indices=(1, 2, 3, 4))
+        try:
+            body: Any = build_timm(trunk, weights, features_only=True, out_indices=(1, 2, 3, 4))
+        except WeightsError as error:
+            raise WeightsError(
+                f"enhancer: the weights ({weights}) of its trunk {trunk} cannot be had. Give --set enhancer.options.weights=FILE with weights "
+                "in timm's names, or --set enhancer.options.weights=none to start from random ones"
+            ) from error
         if body.feature_info.reduction() != STRIDES:
             raise ConfigError(f"enhancer.options.trunk: {trunk} has no maps at strides {STRIDES}")
         self.trunk = body
