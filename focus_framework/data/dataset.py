@@ -173,7 +173,8 @@ def batches(
     """
     numbers = _Numbers(batch_size, first_step, rank, processes)
     workers = spare_cores() if workers < 0 else workers
-    loader = DataLoader(_Batches(samples), batch_size=None, sampler=numbers, num_workers=workers, pin_memory=pin_memory)
+    own = torch.Generator()  # the loader would draw from the global stream, though nothing here depends on it
+    loader = DataLoader(_Batches(samples), batch_size=None, sampler=numbers, num_workers=workers, pin_memory=pin_memory, generator=own)
     for batch in loader:
         if isinstance(batch, FocusError):
             raise batch
