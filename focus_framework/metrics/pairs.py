@@ -73,13 +73,14 @@ class Pairs(ABC):
 
     @cached_property
     def profiles(self) -> tuple[Tensor, Tensor]:
-        """Foreground pixels in each row `[B, H]` and each column `[B, W]`."""
-        return self.truth.sum(2), self.truth.sum(1)
+        """Foreground pixels in each row `[B, H]` and each column `[B, W]`; float32, which sums quickest and counts exactly up to 2^24."""
+        truth = self.truth.float()
+        return truth.sum(2), truth.sum(1)
 
     @cached_property
     def foreground(self) -> Tensor:
         """Foreground pixels of each truth `[B]`."""
-        return self.profiles[0].sum(1).double()
+        return self.profiles[0].sum(1, dtype=torch.float64)
 
     @cached_property
     def background(self) -> Tensor:
@@ -159,11 +160,11 @@ class GreyPairs(Pairs):
     def cells(self) -> Tensor:
         """Pixels by quadrant, class and level `[B, 4, 2, 256]`: the one pass over all pixels."""
         below, right = self.halves
-        image = torch.arange(len(self.grey), device=self.grey.device, dtype=torch.int32).view(-1, 1, 1)
-        rows = (image * 8 + below.unsqueeze(2) * 4) * LEVELS
-        columns = (right.unsqueeze(1) * 2).int() * LEVELS
-        place = torch.where(self.truth, columns + LEVELS, columns).add_(rows).add_(self.index)
-        return torch.bincount(place.flatten(), minlength=len(self.grey) * 8 * LEVELS).view(-1, 4, 2, LEVELS).double()
+        rows, columns = below.unsqueeze(2).short() * (4 * LEVELS), right.unsqueeze(1).short() * (2 * LEVELS)
+        place = torch.where(self.truth, columns + LEVELS, columns).add_(rows).add_(self.grey)
+        if len(place) > 1:
+            place = place + torch.arange(0, len(place) * 8 * LEVELS, 8 * LEVELS, device=place.device).view(-1, 1, 1)
+        return torch.bincount(place.flatten(), minlength=len(place) * 8 * LEVELS).view(-1, 4, 2, LEVELS).double()
 
     @cached_property
     def histogram(self) -> Tensor:
