@@ -44,8 +44,8 @@ class CannyOverlay(nn.Module):
 
 
 class ReleaseOverlay(nn.Module):
-    """What the release makes of the normalised picture: times 255, rounded, clipped, RGB to BGR, blurred 5x5 (sigma 1.4), Canny (100, 200) in
-    each channel; 0.7 blurred + 0.3 edges in 0..1, not normalised. On the host, picture by picture, as OpenCV demands."""
+    """What the release makes of the normalised picture: times 255, rounded, clipped, RGB to BGR, blurred 5x5 (sigma 1.4), Canny
+    (100, 200) in each channel; 0.7 blurred + 0.3 edges in 0..1, not normalised. On the host, picture by picture, as OpenCV demands."""
 
     def __init__(self, *, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -89,8 +89,8 @@ class EdgePrior(nn.Module):
             body: Any = build_timm(trunk, weights, features_only=True, out_indices=(1, 2, 3, 4))
         except WeightsError as error:
             raise WeightsError(
-                f"enhancer: the weights ({weights}) of its trunk {trunk} cannot be had. Give --set enhancer.options.weights=FILE with weights "
-                "in timm's names, or --set enhancer.options.weights=none to start from random ones"
+                f"enhancer: the weights ({weights}) of its trunk {trunk} cannot be had. Give --set enhancer.options.weights=FILE with "
+                "weights in timm's names, or --set enhancer.options.weights=none to start from random ones"
             ) from error
         if body.feature_info.reduction() != STRIDES:
             raise ConfigError(f"enhancer.options.trunk: {trunk} has no maps at strides {STRIDES}")
