@@ -24,19 +24,13 @@ def alignment(counts: Tensor, pairs: Pairs) -> Tensor:
     foreground = pairs.foreground.view(-1, *[1] * (true_positives.ndim - 1))
     positives = true_positives + false_positives
     negatives = pairs.pixels - positives
-    false_negatives = foreground - true_positives
     map_mean, truth_mean = positives / pairs.pixels, foreground / pairs.pixels
-
-    def share(pixels: Tensor, map_value: Tensor, truth_value: Tensor) -> Tensor:
-        aligned = 2 * (map_value * truth_value) / (map_value**2 + truth_value**2 + EPS)
-        return (aligned + 1) ** 2 / 4 * pixels
-
-    total = (
-        share(true_positives, 1 - map_mean, 1 - truth_mean)
-        + share(false_positives, 1 - map_mean, -truth_mean)
-        + share(false_negatives, -map_mean, 1 - truth_mean)
-        + share(negatives - false_negatives, -map_mean, -truth_mean)
-    )
+    false_negatives = foreground - true_positives
+    kinds = torch.stack((true_positives, false_positives, false_negatives, negatives - false_negatives))
+    of_map = torch.stack((1 - map_mean, -map_mean)).repeat_interleave(2, 0)
+    of_truth = torch.stack((1 - truth_mean, -truth_mean)).repeat(2, *[1] * foreground.ndim)
+    aligned = 2 * of_map * of_truth / (of_map.square() + of_truth.square() + EPS)
+    total = ((aligned + 1).square() / 4 * kinds).sum(0)
     total = torch.where(foreground == 0, negatives, torch.where(foreground == pairs.pixels, positives, total))
     return total / (pairs.pixels - 1 + EPS)
 
