@@ -1,6 +1,7 @@
 """Times deformable attention at the model's shapes: the compiled op against plain PyTorch, in one run.
 
     python benchmarks/deform_attn.py                 # CPU, two threads
+    python benchmarks/deform_attn.py --clock processor  # one thread's processor time, for a machine that does other work too
     python benchmarks/deform_attn.py --device cuda   # also against the one-thread-per-channel kernel in rival.cu (needs nvcc)
 
 The two sides take turns, so that whatever else the machine does meets both; figures are medians. Through `deform_attn_from_logits`,
@@ -97,28 +98,29 @@ def make(case: Case, dtype: torch.dtype, device: str, batch: int) -> Inputs:
     )
 
 
-def milliseconds(call: Callable[[], Any], device: str) -> float:
-    if device == "cuda":
+def milliseconds(call: Callable[[], Any], clock: str) -> float:
+    if clock == "cuda":
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         start.record()
         call()
         end.record()
         end.synchronize()
         return start.elapsed_time(end)
-    begin = time.perf_counter()
+    now = time.thread_time if clock == "processor" else time.perf_counter
+    begin = now()
     call()
-    return 1e3 * (time.perf_counter() - begin)
+    return 1e3 * (now() - begin)
 
 
-def compare(inputs: Inputs, device: str, repeats: int) -> dict[str, float]:
+def compare(inputs: Inputs, clock: str, repeats: int) -> dict[str, float]:
     """Medians in milliseconds: forward and forward + backward of both implementations."""
     times: dict[str, list[float]] = {}
     for turn in range(repeats + 2):  # two to warm up
         for name in ("reference", "native"):
             os.environ["FOCUS_OPS"] = name
             with torch.no_grad():
-                forward = milliseconds(inputs.run, device)
-            both = milliseconds(inputs.differentiate, device)
+                forward = milliseconds(inputs.run, clock)
+            both = milliseconds(inputs.differentiate, clock)
             if turn >= 2:
                 times.setdefault(f"{name}_forward", []).append(forward)
                 times.setdefault(f"{name}_both", []).append(both)
@@ -193,9 +195,12 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", default="wall", choices=("wall", "processor"), help="on the CPU; processor implies one thread")
     parser.add_argument("--json", action="store_true", help="one JSON object in place of tables")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    threads = 1 if arguments.clock == "processor" else arguments.threads
+    clock = "cuda" if arguments.device == "cuda" else arguments.clock
+    torch.set_num_threads(threads)
     os.environ["FOCUS_OPS"] = "native"
     ops.backend(arguments.device)  # fails with the reason where there is nothing to compare
 
@@ -203,14 +208,16 @@ def main() -> None:
     for case in CASES:
         for name, dtype in FULL.items():
             inputs = make(case, dtype, arguments.device, arguments.batch_size)
-            rows.append({"case": case.name, "type": name, "milliseconds": compare(inputs, arguments.device, arguments.repeats)})
+            rows.append({"case": case.name, "type": name, "milliseconds": compare(inputs, clock, arguments.repeats)})
             print(case.name, name, "measured", file=sys.stderr)
     if arguments.device == "cuda":
         rival = Rival()
         for case in CASES:
             inputs = make(case, torch.float32, "cuda", arguments.batch_size)
             rows.append({"case": case.name, "type": "rival", "milliseconds": rival.times(inputs, arguments.repeats)})
-    machine = torch.cuda.get_device_name() if arguments.device == "cuda" else f"{arguments.threads} threads, {platform.machine()}"
+    machine = (
+        torch.cuda.get_device_name() if arguments.device == "cuda" else f"{threads} threads of {platform.machine()}, {arguments.clock} time"
+    )
     header = {"machine": machine, "torch": torch.__version__, "batch": arguments.batch_size, "op": ops.describe(arguments.device)["build"]}
     if arguments.json:
         print(json.dumps({**header, "rows": rows}))
