@@ -53,10 +53,12 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
         centre, scale = random.uniform(0.2, 0.8, 2), random.uniform(0.4, 0.9)
         return draw(place(any_silhouette(random, bulky=True), centre=centre, scale=scale, angle=random.normal(0, 0.3)), size)
 
-    coarse = {"coarseness": random.uniform(1.5, 3), "contrast": random.uniform(0.1, 0.5)}  # calm enough for grain to show
+    coarse = {"coarseness": random.uniform(1.0, 2.5), "contrast": random.uniform(0.1, 0.5)}  # calm enough for grain to show
     host = scene(random, size, things=int(random.integers(2, 4)), **coarse)
     donor = np.roll(host, random.integers(0, size, 2), axis=(0, 1)) if random.random() < 0.5 else scene(random, size, things=2, **coarse)
     first, second = random.choice(HISTORIES, 2, replace=False)
+    if random.random() < 0.5:  # as mostly happens: the host is fresh from the camera, and the donor was worked over
+        first, second = "grainy", random.choice([history for history in HISTORIES if history != "grainy"])
     coverage = of_fair_share(region)
     seam = blur(coverage, random.uniform(0, 0.8))
     below, above = processed(random, host, first), processed(random, donor, second)
