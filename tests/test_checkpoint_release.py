@@ -230,6 +230,14 @@ class TestRefusals:
         key = f"{PREDICTOR}class_embed.weight"
         assert f"{key} [5, 64] instead of [3, 64]" in self.refused(tiny | {key: torch.zeros(5, 64)}, tmp_path)
 
+    def test_widths_that_differ(self, tiny: dict[str, torch.Tensor], tmp_path: Path) -> None:
+        message = self.refused(tiny | {f"{PREDICTOR}query_feat.weight": torch.zeros(2, 96)}, tmp_path)
+        assert "64, 64 and 96 wide" in message
+
+    def test_a_depth_without_four_equal_stages(self, tiny: dict[str, torch.Tensor], tmp_path: Path) -> None:
+        message = self.refused({k: t for k, t in tiny.items() if not k.startswith("backbone.blocks.3.")}, tmp_path)
+        assert "3 blocks cannot be cut into 4 stages" in message
+
     def test_a_checkpoint_of_ours(self, file: Path, tmp_path: Path) -> None:
         import_release(file, tmp_path / "ours.safetensors")
         with pytest.raises(WeightsError, match="of this framework already"):

@@ -136,6 +136,7 @@ def implied_settings(shapes: Shapes) -> dict[str, Any]:
     extractor = "backbone.interactions.0.extractor."
     layer = f"{_PIXEL}transformer.encoder.layers.0."
     heads = _shape(shapes, f"{layer}self_attn.attention_weights.weight")[0] // (3 * POINTS)
+    _check_widths(shapes, _shape(shapes, f"{layer}linear1.weight")[1])
     return {
         **_backbone(shapes),
         "enhancer.name": "edge-release",
@@ -153,6 +154,13 @@ def implied_settings(shapes: Shapes) -> dict[str, Any]:
         "decoder.heads": heads,  # one setting of theirs, for both
         "decoder.feedforward": _shape(shapes, f"{_PREDICTOR}transformer_ffn_layers.0.linear1.weight")[0],
     }
+
+
+def _check_widths(shapes: Shapes, width: int) -> None:
+    """One width goes through both decoders; their code would allow three, none of the released files has them."""
+    masks, queries = _shape(shapes, f"{_PIXEL}mask_features.weight")[0], _shape(shapes, f"{_PREDICTOR}query_feat.weight")[1]
+    if {masks, queries} != {width}:
+        raise WeightsError(f"pixel decoder, mask features and queries are {width}, {masks} and {queries} wide; they must have one width")
 
 
 def _backbone(shapes: Shapes) -> dict[str, Any]:
