@@ -38,6 +38,14 @@ namespace {
 #define FOCUS_OPS_CALL(kernel, ...) baseline::kernel(__VA_ARGS__)
 #endif
 
+constexpr int64_t kBlock = 64;  // rows of weights that stay in the first cache
+
+// How many tasks of so many multiplications are worth a thread: waking one costs more than small sums take.
+int64_t grain(int64_t multiplications) {
+  constexpr int64_t kWorthAThread = 1 << 17;  // some tens of microseconds
+  return std::max<int64_t>(1, kWorthAThread / std::max<int64_t>(1, multiplications));
+}
+
 // The weights of the samples: as given, or the softmax of the logits.
 template <class R>
 Tensor weights_of(const Arguments& arguments) {
@@ -46,7 +54,6 @@ Tensor weights_of(const Arguments& arguments) {
   Tensor weights = torch::stable::empty_like(arguments.weights);
   const R* from = read<R>(arguments.weights);
   R* to = write<R>(weights);
-  constexpr int64_t kBlock = 64;  // rows that stay in the first cache
   torch::stable::parallel_for(0, g.batch * g.queries * g.heads, 16 * kBlock, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row += kBlock) {
       const int64_t start = row * g.samples(), rows = std::min(kBlock, end - row);
@@ -67,7 +74,8 @@ Samples<R> samples_of(const Arguments& arguments, const Tensor& weights) {
 template <class S>
 void forward_by_query(const Arguments& arguments, const Samples<Real<S>>& samples, const Tensor& output) {
   const Geometry& g = arguments.geometry;
-  torch::stable::parallel_for(0, g.batch * g.queries, 16, [&](int64_t begin, int64_t end) {
+  const int64_t work = 4 * g.heads * g.samples() * g.channels;  // of a query
+  torch::stable::parallel_for(0, g.batch * g.queries, grain(work), [&](int64_t begin, int64_t end) {
     while (begin < end) {
       const int64_t batch = begin / g.queries, first = begin % g.queries, last = std::min(g.queries, first + end - begin);
       const Rows rows{batch, 0, g.heads, first, last};
@@ -85,7 +93,8 @@ void forward_by_head(const Arguments& arguments, const Samples<Real<S>>& samples
   const int64_t heads = g.batch * g.heads, threads = torch::stable::get_num_threads();
   // Where the heads alone do not occupy all threads, their queries are divided too.
   const int64_t parts = heads >= threads ? 1 : (threads + heads - 1) / heads, share = (g.queries + parts - 1) / parts;
-  torch::stable::parallel_for(0, heads * parts, 1, [&](int64_t begin, int64_t end) {
+  const int64_t work = (4 * share * g.samples() + g.length) * g.channels;
+  torch::stable::parallel_for(0, heads * parts, grain(work), [&](int64_t begin, int64_t end) {
     const std::unique_ptr<Real<S>[]> scratch(new Real<S>[g.length * g.channels]);
     for (int64_t task = begin; task < end; ++task) {
       const int64_t head = task / parts % g.heads, first = std::min(task % parts * share, g.queries);
@@ -115,7 +124,8 @@ void run_backward(const Arguments& arguments, const Tensor& grad_output, const T
   const Gradients<S> gradients{write<S>(std::get<0>(results)), write<R>(std::get<1>(results)), write<R>(std::get<2>(results))};
   int64_t largest = 0;
   for (const Level& level : g.levels) largest = std::max(largest, level.height * level.width);
-  torch::stable::parallel_for(0, g.batch * g.heads * g.level_count(), 1, [&](int64_t begin, int64_t end) {
+  const int64_t work = 8 * (g.queries * g.points + largest) * g.channels;  // of a slice, reading and adding
+  torch::stable::parallel_for(0, g.batch * g.heads * g.level_count(), grain(work), [&](int64_t begin, int64_t end) {
     const std::unique_ptr<R[]> scratch(new R[2 * largest * g.channels]);
     for (int64_t task = begin; task < end; ++task) {
       const int64_t head = task / g.level_count();
@@ -125,7 +135,7 @@ void run_backward(const Arguments& arguments, const Tensor& grad_output, const T
     }
   });
   if (!arguments.reference) return;
-  torch::stable::parallel_for(0, g.batch * g.queries * g.heads, 256, [&](int64_t begin, int64_t end) {
+  torch::stable::parallel_for(0, g.batch * g.queries * g.heads, 16 * kBlock, [&](int64_t begin, int64_t end) {
     const int64_t start = begin * g.samples();
     FOCUS_OPS_CALL(softmax_backward<R>, read<R>(weights) + start, gradients.weights + start, end - begin, g.samples());
   });

@@ -22,6 +22,7 @@ COMMANDS = {
     "checkpoint": ("checkpoint:checkpoint", "Show what a checkpoint holds; import a released one."),
     "prompts": ("prompts:prompts", "Show the prompts of a task, and try prompts on examples."),
     "plugins": ("plugins:plugins", "List what is installed, from where, and what is broken."),
+    "bench": ("bench:bench", "Time the stages of inference and training, with the compiled deformable attention and without."),
     "doctor": ("doctor:doctor", "Show versions, device, which deformable attention runs and why, and what is wrong."),
 }
 """Name of a command: where it lies in this package, and its one-line help (a test keeps it equal to the command's own)."""

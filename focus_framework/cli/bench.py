@@ -1,0 +1,44 @@
+"""``focus bench``: milliseconds of each stage of inference and of a training step."""
+
+from __future__ import annotations
+
+import click
+
+from .common import json_option, note, print_json
+
+
+@click.command()
+@click.option("--preset", default="quick", show_default=True, help="The preset to time: quick, paper-large or paper-giant.")
+@click.option("--image-size", type=click.IntRange(min=32), help="Pixels of a side; default: the preset's. Rounded up to 32.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Pictures at a time.")
+@click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True, help="Times each is run; medians are shown.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any other setting by its dotted name.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
+@json_option
+def bench(
+    preset: str, image_size: int | None, batch_size: int, repeats: int, assignments: tuple[str, ...], device: str, as_json: bool
+) -> None:
+    """Time the stages of inference and training, with the compiled deformable attention and without."""
+    from ..bench import bench as measure
+    from ..bench import rows
+    from ..config import resolve
+    from ..device import choose_device
+
+    config = resolve("salient", preset=preset, assignments=assignments).config
+    side = image_size or config.training.image_size
+    result = measure(config, image_size=side, batch_size=batch_size, device=choose_device(device), repeats=repeats)
+    for name, why in result["skipped"].items():
+        note(f"{name} left out: {why}")
+    if as_json:
+        print_json(result)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    size = f"{batch_size} x {result['image_size']}^2"
+    table = Table(title=f"{preset}, {size}, {result['device']}, {result['threads']} threads: milliseconds", title_justify="left")
+    for column in ("", "stage", *result["results"]):
+        table.add_column(column, justify="right" if column in result["results"] else "left")
+    for kind, stage, times in rows(result):
+        table.add_row(kind, stage, *(f"{time:.1f}" for time in times), end_section=stage == "total")
+    Console().print(table)
