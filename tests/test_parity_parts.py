@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from focus_plugins.enhancers.edge_prior import release_edge_image
+from focus_plugins.enhancers.release_edges import release_edge_images
 from release_rule import REFERENCE, weight
 from sklearn.decomposition import PCA
 from test_parity import fixture
@@ -30,6 +32,27 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 @pytest.fixture(scope="module")
 def ops() -> dict[str, Tensor]:
     return fixture("ops")
+
+
+def photographs() -> Tensor:
+    """Pictures `[4, 3, 96, 130]` of whole numbers: soft and hard edges, weak and strong ones, noise, and one without any."""
+    noise = torch.randint(0, 256, (4, 3, 96, 130), generator=torch.Generator().manual_seed(1)).float()
+    soft = [
+        noise[0],
+        F.avg_pool2d(noise[1:2], 5, 1, 2)[0],
+        3 * (F.avg_pool2d(noise[2:3], 11, 1, 5)[0] - 127) + 127,
+        torch.full_like(noise[3], 200),
+    ]
+    return torch.stack(soft).clamp(0, 255).round()
+
+
+@pytest.mark.parametrize("source", ["fixtures", "other pictures"])
+def test_edge_image_on_the_device(source: str, deviations) -> None:
+    """OpenCV's steps in integers: not 99 % of the edges but all bytes, so that an accelerator needs no trip to the host."""
+    pictures = fixture("tiny_io")["image"] if source == "fixtures" else photographs()
+    theirs = [release_edge_image(picture) for picture in pictures.to(torch.uint8).permute(0, 2, 3, 1).numpy()]
+    expected = torch.from_numpy(np.stack(theirs)).permute(0, 3, 1, 2)
+    deviations.check("edge image on the device", release_edge_images(pictures), expected, 0.0)
 
 
 def needs(data: dict[str, Tensor], name: str) -> Tensor:

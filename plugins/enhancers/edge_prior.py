@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from focus_framework import ConfigError, WeightsError
 from focus_framework.pretrained import build_timm
 
+from .release_edges import release_edge_images
+
 STRIDES = [4, 8, 16, 32]
 
 
@@ -45,16 +47,19 @@ class CannyOverlay(nn.Module):
 
 class ReleaseOverlay(nn.Module):
     """What the release makes of the normalised picture: times 255, rounded, clipped, RGB to BGR, blurred 5x5 (sigma 1.4), Canny
-    (100, 200) in each channel; 0.7 blurred + 0.3 edges in 0..1, not normalised. On the host, picture by picture, as OpenCV demands."""
+    (100, 200) in each channel; 0.7 blurred + 0.3 edges in 0..1, not normalised. By OpenCV on the CPU, where it is the quickest, and
+    elsewhere in batches on the device, with the same bytes."""
 
     def __init__(self, *, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> Tensor:
-        pictures = (image.float() * 255 + 0.5).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-        overlaid = torch.from_numpy(np.stack([release_edge_image(picture) for picture in pictures]))
-        return overlaid.permute(0, 3, 1, 2).to(image.device, torch.float32) / 255
+        pictures = (image.float() * 255 + 0.5).clamp(0, 255).to(torch.uint8)
+        if image.device.type != "cpu":
+            return release_edge_images(pictures) / 255
+        overlaid = [release_edge_image(picture) for picture in pictures.permute(0, 2, 3, 1).numpy()]
+        return torch.from_numpy(np.stack(overlaid)).permute(0, 3, 1, 2).float() / 255
 
 
 def release_edge_image(picture: np.ndarray) -> np.ndarray:
