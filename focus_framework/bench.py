@@ -49,8 +49,8 @@ def bench(config: RunConfig, *, image_size: int, batch_size: int, device: torch.
 
     skipped: dict[str, str] = {}
     runs: dict[str, dict[str, list[Milliseconds]]] = {}
-    for name in _possible(device, skipped):
-        runs[name] = {"inference": [], "training": []}
+    for possible in _possible(device, skipped):
+        runs[possible] = {"inference": [], "training": []}
     for _ in range(WARM_UP + repeats):
         for name, kinds in runs.items():
             with _implementation(name):

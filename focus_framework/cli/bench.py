@@ -25,7 +25,7 @@ def bench(
     from ..device import choose_device
 
     config = resolve("salient", preset=preset, assignments=assignments).config
-    side = image_size or config.training.image_size
+    side = image_size or config.preprocessing.size
     result = measure(config, image_size=side, batch_size=batch_size, device=choose_device(device), repeats=repeats)
     for name, why in result["skipped"].items():
         note(f"{name} left out: {why}")
