@@ -107,6 +107,7 @@ class DataConfig(Section):
     root: str = Field("", description="folder that holds the published data sets")
     augmentation: Literal["none", "plain", "paper", "release"] = "plain"
     workers: int = Field(-1, ge=-1, description="loader processes; -1: as many as there are spare cores, 0: none")
+    unreadable: Literal["stop", "skip"] = Field("stop", description="a picture that cannot be read: stop, or take another and count it")
     practice_count: int = Field(1024, ge=1, description="practice images drawn for training")
 
 
@@ -140,6 +141,14 @@ class TrainingConfig(Section):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     log_every: int = Field(20, ge=1)
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints; each is also scored")
+    accumulate: int = Field(1, ge=1, description="parts that a batch is worked through in, one after the other, to save memory")
+    auto_batch: bool = Field(False, description="find the smallest number of parts that fits into memory")
+    checkpoint_activations: bool = Field(False, description="compute transformer layers again on the way back, to save memory")
+    compile: bool = Field(False, description="let torch.compile make the network faster; the first steps take minutes")
+    ema: float | None = Field(None, gt=0, lt=1, description="decay of a moving average of the weights, which is then scored and saved")
+    layer_decay: float = Field(1.0, gt=0, le=1, description="each backbone layer's rate as a multiple of that of the next one")
+    patience: int | None = Field(None, ge=1, description="stop after so many checkpoints in a row that do not beat the best")
+    bad_steps: int = Field(3, ge=1, description="stop after so many steps in a row without finite loss and gradients; none changes weights")
 
 
 class RunConfig(Section):

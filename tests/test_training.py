@@ -16,11 +16,13 @@ from focus_framework import ConfigError, DeviceError, WeightsError
 from focus_framework.build import build_network
 from focus_framework.config import Resolved, TrainingConfig, resolve
 from focus_framework.registry import registry
-from focus_framework.training.loop import DivergedError, Progress
+from focus_framework.training.folder import new_folder
+from focus_framework.training.health import DivergedError
+from focus_framework.training.loop import Progress
 from focus_framework.training.optimizer import build_optimizer, rate_factor
 from focus_framework.training.randomness import Draws
-from focus_framework.training.run import Summary, new_folder, train
-from focus_framework.training.state import load_state
+from focus_framework.training.run import Summary, train
+from focus_framework.training.state import TrainingState, load_state
 
 TINY = {
     "backbone.options.embed_dim": 32,
@@ -50,7 +52,15 @@ def tiny(task: str = "shadow", **settings: Any) -> Resolved:
 
 
 def run(folder: Path, task: str = "shadow", *, resume: bool = False, **settings: Any) -> Summary:
-    return train(tiny(task, **settings), registry().find_task(task), folder, resume=resume)
+    summary = train(tiny(task, **settings), registry().find_task(task), folder, resume=resume)
+    assert summary
+    return summary
+
+
+def saved(folder: Path) -> TrainingState:
+    state = load_state(folder)
+    assert state
+    return state
 
 
 class StopError(Exception):
@@ -122,11 +132,11 @@ def test_a_stopped_run_ends_as_one_that_was_never_stopped(finished: Summary, tmp
 
     with pytest.raises(StopError):
         train(tiny(), registry().find_task("shadow"), tmp_path, on_progress=stop)
-    assert load_state(tmp_path).step == 2
+    assert saved(tmp_path).step == 2
     resumed = run(tmp_path, resume=True)
     assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4]
-    network = load_state(resumed.folder).network
-    for name, tensor in load_state(finished.folder).network.items():
+    network = saved(resumed.folder).update["network"]
+    for name, tensor in saved(finished.folder).update["network"].items():
         assert torch.equal(tensor, network[name]), name
     assert dict(resumed.validation) == dict(finished.validation)
 
@@ -160,16 +170,16 @@ def test_a_time_budget_ends_the_run_and_the_schedule_follows_it(tmp_path: Path, 
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from focus_framework.training import loop
+    from focus_framework.training import update
 
-    original = loop.losses
+    original = update.losses
 
     def broken(*arguments: Any) -> Any:
         terms, heads = original(*arguments)
         return terms._replace(mask=terms.mask * float("nan")), heads
 
-    monkeypatch.setattr(loop, "losses", broken)
-    with pytest.raises(DivergedError, match=r"loss is nan at step 1 .*shadow-train-.*--learning-rate"):
+    monkeypatch.setattr(update, "losses", broken)
+    with pytest.raises(DivergedError, match=r"loss is nan .* at step 3, after 3 .*shadow-train-.*--learning-rate"):
         run(tmp_path)
 
 
@@ -178,7 +188,7 @@ def test_what_cannot_work_fails_before_the_first_step(tmp_path: Path) -> None:
         run(tmp_path / "a", **{"training.precision": "fp16"})
     with pytest.raises(DeviceError, match=r"cuda:7.*--device cpu"):
         run(tmp_path / "b", **{"training.device": "cuda:7"})
-    with pytest.raises(WeightsError, match="holds no training state"):
+    with pytest.raises(WeightsError, match="is not the folder of a run"):
         run(tmp_path / "c", resume=True)
     assert not (tmp_path / "a").exists()
     assert not (tmp_path / "b").exists()
@@ -229,8 +239,11 @@ class TestOptimizer:
         assert factors[-1] == pytest.approx(1 if schedule == "constant" else 0, abs=1e-6)
 
 
-def test_draws_follow_from_seed_and_step() -> None:
+def test_draws_follow_from_seed_and_sample() -> None:
     device = torch.device("cpu")
-    assert torch.equal(Draws(1, 5, device)(3), Draws(1, 5, device)(3))
-    assert not torch.equal(Draws(1, 5, device)(3), Draws(1, 6, device)(3))
-    assert not torch.equal(Draws(1, 5, device)(3), Draws(2, 5, device)(3))
+    both = Draws(1, [5, 6], device)(3, 2, 4)
+    assert both.shape == (3, 2, 4)
+    assert torch.equal(both[:, :1], Draws(1, [5], device)(3, 1, 4))
+    assert torch.equal(both[:, 1:], Draws(1, [6], device)(3, 1, 4))
+    assert not torch.equal(both[:, 0], both[:, 1])
+    assert not torch.equal(both, Draws(2, [5, 6], device)(3, 2, 4))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ..training.loop import Progress as Step
     from ..training.run import Summary
 
+SHOWN = ("loss", "learning_rate", "images_per_second", "memory_mib", "skipped")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -107,17 +109,17 @@ def train(
     if show_config:
         _show_config(resolved, as_json)
         return
-    from ..training.run import new_folder
     from ..training.run import train as run
+    from ..training.stopping import StoppedError
 
-    folder = resume or out or new_folder(task)
     try:
         with Progress(1, "trained") as progress:
-            summary = run(resolved, entry, folder, resume=bool(resume), on_progress=_step_shower(progress))
-    except KeyboardInterrupt:
-        if (folder / "training-state").exists():
-            note(f"what was trained until the last checkpoint is kept; focus train --resume {folder} goes on from there")
-        raise
+            summary = run(resolved, entry, resume or out, resume=bool(resume), on_progress=_step_shower(progress))
+    except StoppedError as stop:  # in order and as asked, so no error
+        note(str(stop))
+        click.get_current_context().exit(stop.exit_code)
+    if summary is None:
+        return  # the process that leads the run tells what came of it
     if as_json:
         print_json(summary.as_json())
     else:
@@ -149,8 +151,10 @@ def _step_shower(progress: Progress) -> Callable[[Step], None]:
 
     def show(step: Step) -> None:
         latest.update(step.record or {})
-        told = [name for name in latest if name in ("loss", "images_per_second") or name.startswith("validation_")]
-        progress.show(step.share, "  ".join([f"step {step.step}", *(f"{name} {latest[name]:.4g}" for name in told)]))
+        told = [name for name in latest if name in SHOWN or name.startswith("validation_")]
+        numbers = [f"{name} {latest[name]:.4g}" for name in told if latest[name] is not None]
+        left = timedelta(seconds=round(step.seconds_left))
+        progress.show(step.share, "  ".join([f"step {step.step}", *numbers, f"left {left}"]))
 
     return show
 

@@ -11,8 +11,10 @@ samples ``s * b`` to ``(s + 1) * b``. So neither workers nor processes nor a res
 from __future__ import annotations
 
 import os
+import signal
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from typing import Any, TypeAlias, TypedDict, overload
 
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
-from ..errors import FocusError
+from ..errors import DataError, FocusError
 from ..images import Picture
 from ..interfaces import Task
 from . import practice
@@ -34,6 +36,8 @@ Example: TypeAlias = tuple[Picture, NDArray[np.bool_]]
 
 CACHE_BYTES = 1 << 30
 """Decoded pictures are kept in memory up to this size, shared out among workers; the others are read each time."""
+UNREADABLE_IN_A_ROW = 100
+"""So many pictures that cannot be read, one after the other, are too many to skip."""
 ORDER, SAMPLE = 0, 1
 """Streams of chance: the order of a pass, the augmentation of a sample."""
 
@@ -146,14 +150,26 @@ class _Batches(Dataset[Any]):
     """Whole batches by their sample numbers, or the `FocusError` that one met, as a value: raised in a worker, an error would reach
     the user inside that worker's traceback."""
 
-    def __init__(self, samples: TrainingSamples) -> None:
-        self.samples = samples
+    def __init__(self, samples: TrainingSamples, *, skip_unreadable: bool) -> None:
+        self.samples, self.skip_unreadable = samples, skip_unreadable
 
     def __getitem__(self, numbers: list[int]) -> Any:
+        skipped: list[tuple[str, str]] = []
         try:
-            return default_collate([self.samples[number] for number in numbers])
+            return {**default_collate([self._sample(number, skipped) for number in numbers]), "skipped": skipped}
         except FocusError as error:
             return error
+
+    def _sample(self, number: int, skipped: list[tuple[str, str]]) -> Sample:
+        """Sample `number`, or the next one that can be read, so that a batch is never short; `skipped` gets names and reasons."""
+        for attempt in range(UNREADABLE_IN_A_ROW):
+            try:
+                return self.samples[number + attempt]
+            except DataError as error:
+                if not self.skip_unreadable or attempt + 1 == UNREADABLE_IN_A_ROW:
+                    raise
+                skipped.append((self.samples.pictures.names[self.samples.index(number + attempt)], str(error)))
+        raise AssertionError("unreachable")
 
 
 def batches(
@@ -165,20 +181,51 @@ def batches(
     rank: int = 0,
     processes: int = 1,
     pin_memory: bool = False,
+    skip_unreadable: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """The batches of the steps from `first_step` on, without end: ``image [B, 3, S, S]``, ``mask [B, S, S]``, ``name`` (a list).
+    """The batches of the steps from `first_step` on, without end: ``image [B, 3, S, S]``, ``mask [B, S, S]``, ``name`` (a list), and
+    ``skipped``, (name, reason) of each picture that could not be read and for which another one stands in.
 
     `batch_size` is that of one process. `workers` are the processes that read; -1 for as many as there are spare cores. Raises
-    `DataError` where a picture or its mask cannot be used.
+    `DataError` where a picture or its mask cannot be used, unless it is to be skipped, and where a worker dies.
     """
     numbers = _Numbers(batch_size, first_step, rank, processes)
     workers = spare_cores() if workers < 0 else workers
     own = torch.Generator()  # the loader would draw from the global stream, though nothing here depends on it
-    loader = DataLoader(_Batches(samples), batch_size=None, sampler=numbers, num_workers=workers, pin_memory=pin_memory, generator=own)
+    loader = DataLoader(
+        _Batches(samples, skip_unreadable=skip_unreadable),
+        batch_size=None,
+        sampler=numbers,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        worker_init_fn=_leave_signals_to_the_parent,
+        generator=own,
+    )
     for batch in loader:
         if isinstance(batch, FocusError):
             raise batch
         yield batch
+
+
+@contextmanager
+def naming_dead_workers() -> Iterator[None]:
+    """The error that torch raises, anywhere in the program, when a process that reads has died, as a `DataError`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise DataError(
+            f"a process that reads pictures has died ({str(error).splitlines()[0]}); the machine may be short of memory: "
+            "use fewer by --set data.workers=1, or none by 0"
+        ) from error
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """Ctrl-C and a cluster's signals reach every process of a run; those that read go on until the run has finished its step."""
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def spare_cores(most: int = 8) -> int:

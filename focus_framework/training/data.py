@@ -15,6 +15,8 @@ from ..data.dataset import PairPictures, Pictures, PracticePictures, TrainingSam
 from ..data.pairs import training_pairs
 from ..data.practice import Split
 from ..interfaces import Task
+from .team import Team
+from .update import share_of_batch
 
 PRACTICE = "practice"
 PRACTICE_ASIDE = 64
@@ -37,14 +39,17 @@ class RunData:
         aside = f", {len(self.validation)} for validation" if self.validation else ", none for validation"
         return f"{len(self.samples.pictures)} pictures{aside}"
 
-    def batches(self, config: RunConfig, *, first_step: int, device: torch.device) -> Iterator[dict[str, Any]]:
-        """The batches of the steps from `first_step` on, without end."""
+    def batches(self, config: RunConfig, team: Team, *, first_step: int, device: torch.device) -> Iterator[dict[str, Any]]:
+        """This process's shares of the batches of the steps from `first_step` on, without end."""
         return batches(
             self.samples,
-            batch_size=config.training.batch_size,
+            batch_size=share_of_batch(config, team.size),
             first_step=first_step,
             workers=config.data.workers,
+            rank=team.rank,
+            processes=team.size,
             pin_memory=device.type == "cuda",
+            skip_unreadable=config.data.unreadable == "skip",
         )
 
     def baselines(self, metric: str) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,22 +12,36 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ..files import replacing
+from .folder import saving
+
 
 class Log:
     """One JSON object a line, flushed line by line, and the same numbers as TensorBoard scalars. A run that goes on appends; lines of
-    steps that are done again (after `start`) are dropped first, so that every step stands there once."""
+    steps that are done again (after `start`) are dropped first, so that every step stands there once. Without a folder (a process that
+    only helps) nothing is written."""
 
-    def __init__(self, folder: Path, *, start: int = 0) -> None:
+    def __init__(self, folder: Path | None, *, start: int = 0) -> None:
+        self._folder = folder
+        if folder is None:
+            return
         from torch.utils.tensorboard import SummaryWriter
 
         self.path = folder / "metrics.jsonl"
         kept = [line for line in _complete_lines(self.path) if json.loads(line)["step"] <= start]
-        self._file = self.path.open("w", encoding="utf-8")
-        self._file.writelines(f"{line}\n" for line in kept)
+        with replacing(self.path) as beside:
+            beside.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        self._file = self.path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(folder), purge_step=start + 1 if start else None)
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """`record` has ``step``; its other numbers become scalars."""
+        """`record` has ``step``; its other numbers become scalars. Raises `SaveError` where the disk is full."""
+        if self._folder is None:
+            return
+        with saving(self._folder):
+            self._write(record)
+
+    def _write(self, record: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(dict(record), allow_nan=False) + "\n")
         self._file.flush()
         step = record["step"]
@@ -36,14 +51,17 @@ class Log:
 
     def picture(self, name: str, image: NDArray[np.uint8], step: int) -> None:
         """A picture `[H, W, 3]` for TensorBoard."""
-        self._board.add_image(name, image, step, dataformats="HWC")
+        if self._folder is not None:
+            self._board.add_image(name, image, step, dataformats="HWC")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self._file.close()
-        self._board.close()
+        if self._folder is not None:
+            with suppress(OSError):  # a full disk, of which `write` has told already
+                self._file.close()
+            self._board.close()
 
 
 def _complete_lines(path: Path) -> list[str]:

@@ -11,28 +11,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..checkpoint import write_checkpoint
-from ..config import RunConfig
-from ..errors import FocusError
+from ..data.dataset import Pictures
 from ..interfaces import LOWER_IS_BETTER, Task
-from ..model.losses import Targets, losses
 from ..predict import Model
+from .folder import SaveError, saving
+from .health import Health, check_weights
 from .logs import Log
-from .optimizer import build_optimizer, rate_factor, set_rate
-from .randomness import Draws, seed_step
+from .memory import find_parts, memory_in_use
+from .optimizer import rate_factor
+from .report import contact_picture
 from .state import TrainingState, save_state
+from .stopping import Signals, StoppedError
+from .update import TERMS, Update
+from .validation import score
 
 logger = logging.getLogger(__name__)
 
 LATEST, BEST = "checkpoint.safetensors", "best.safetensors"
-TERMS = ("clip", "label", "mask", "box")
-
-
-class DivergedError(FocusError):
-    """Loss or gradients stopped being numbers."""
+SHOWN = 4
+"""Validation pictures in TensorBoard."""
 
 
 @dataclass(frozen=True)
@@ -44,35 +44,32 @@ class Progress:
     """0 at the start, 1 at the end."""
     record: Mapping[str, Any] | None = None
     """The line of `metrics.jsonl` that this step wrote, if it wrote one."""
+    seconds_left: float = math.nan
+    """If the rest goes as fast as what was done."""
 
 
 class Trainer:
-    """One run. `refiner` is the built loss of a refiner plugin and the names of the heads it reads, or None."""
+    """One run. `identity` is what must be the same when it goes on."""
 
     def __init__(
         self,
-        config: RunConfig,
         task: Task,
-        model: Model,
-        accelerator: Accelerator,
+        update: Update,
         folder: Path,
         *,
+        identity: Mapping[str, Any],
         description: Mapping[str, Any],
-        validate: Callable[[Model], dict[str, float]],
-        refiner: tuple[nn.Module, str] | None = None,
+        validation: Pictures | None,
     ) -> None:
-        self.config, self.task, self.accelerator, self.folder = config, task, accelerator, folder
-        self.description, self.validate = description, validate
-        self.model = model.to(accelerator.device).train()
-        self.refiner: nn.Module | None = refiner[0].to(accelerator.device) if refiner else None
-        self.refined_heads = refiner[1] if refiner else "last"
-        others = list(self.refiner.parameters()) if self.refiner else []
-        self.optimizer = build_optimizer(model.network, others, config.training)
-        self.network, self.prepared = accelerator.prepare(model.network, self.optimizer)
-        self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self.step, self.seconds = 0, 0.0
+        self.config, self.task, self.update, self.folder = update.config, task, update, folder
+        self.identity, self.description, self.validation = identity, description, validation
+        self.team, self.device = update.team, update.accelerator.device
+        plan = self.config.training
+        self.health = Health(folder, update.accelerator, limit=plan.bad_steps, scaled=update.accelerator.scaler is not None)
+        self.step, self.seconds, self.stale = 0, 0.0, 0
         self.best: float | None = None
         self.scores: dict[str, float] = {}
+        self.skipped: list[str] = []
 
     @property
     def share(self) -> float:
@@ -82,114 +79,135 @@ class Trainer:
         by_time = self.seconds / (60 * plan.minutes) if plan.minutes else 0.0
         return min(1.0, max(by_steps, by_time))
 
+    @property
+    def ended(self) -> bool:
+        """Whether the plan is done, or nothing got better for too long."""
+        patience = self.config.training.patience
+        return self.share >= 1 or (patience is not None and self.stale >= patience)
+
     def restore(self, state: TrainingState) -> None:
         """Go on from a saved state."""
-        self.model.network.load_state_dict(state.network)
-        if self.refiner:
-            self.refiner.load_state_dict(state.refiner)
-        self.optimizer.load_state_dict(state.optimizer)
-        if self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(state.scaler)
-        self.step, self.seconds, self.best, self.scores = state.step, state.seconds, state.best, dict(state.scores)
+        self.update.restore(state.update)
+        self.step, self.seconds, self.stale, self.skipped = state.step, state.seconds, state.stale, list(state.skipped)
+        self.best, self.scores = state.best, dict(state.scores)
 
     def run(self, batches: Iterable[Mapping[str, Any]], on_progress: Callable[[Progress], None]) -> None:
-        """Train to the end of the plan; `batches` are those of the steps to come, without end."""
+        """Train to the end of the plan; `batches` are those of the steps to come, without end. Raises `StoppedError` where a signal
+        came, after saving."""
         plan = self.config.training
-        with Log(self.folder, start=self.step) as log:
-            saved = self.step
+        with Signals() as signals, Log(self.folder if self.team.leads else None, start=self.step) as log:
             mark = (time.monotonic(), self.step)
             started = time.monotonic() - self.seconds
             for batch in batches:
-                terms = self._train_step(batch)
-                self.seconds = time.monotonic() - started
-                ended = self.share >= 1
-                record = None
-                if self.step % plan.log_every == 0 or ended or self.step == 1:
+                if plan.auto_batch and mark[1] == self.step:
+                    self._fit(batch)
+                terms = self.update(batch, self.step, plan.learning_rate * rate_factor(self.share, plan))
+                self.step += 1
+                self.seconds, signal = self.team.largest(time.monotonic() - started, signals.received)
+                self.health.note(self.step, batch["name"], terms["loss"], terms["gradient_norm"])
+                self._note_skipped(batch)
+                record: dict[str, Any] | None = None
+                if self.step % plan.log_every == 0 or self.share >= 1 or self.step == 1:
                     now = time.monotonic()
-                    rate = (self.step - mark[1]) * plan.batch_size / max(now - mark[0], 1e-9)
-                    record = self._record(terms, rate, batch)
+                    record = self._record(terms, (self.step - mark[1]) * plan.batch_size / max(now - mark[0], 1e-9))
                     mark = (now, self.step)
-                if self.step % plan.checkpoint_every == 0 or ended:
-                    record = {**(record or {"step": self.step}), **self.checkpoint()}
-                    saved, mark = self.step, (time.monotonic(), self.step)
+                if self.step % plan.checkpoint_every == 0 or self.share >= 1:
+                    record = {**(record or {"step": self.step}), **self.checkpoint(log)}
+                    mark = (time.monotonic(), self.step)
                 if record:
                     log.write(record)
-                on_progress(Progress(self.step, self.share, record))
-                if ended:
+                on_progress(Progress(self.step, self.share, record, self.seconds * (1 - self.share) / max(self.share, 1e-9)))
+                if self.ended:
                     break
-            if saved != self.step:
-                self.checkpoint()
+                if signal:
+                    self.save(self.update.state())
+                    raise StoppedError(int(signal), self.step, self.folder)
 
-    def _train_step(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """One update; the loss terms as scalars on the device."""
-        plan, device = self.config.training, self.accelerator.device
-        seed_step(plan.seed, self.step)
-        set_rate(self.optimizer, plan.learning_rate * rate_factor(self.share, plan))
-        images = self.model.normalise(batch["image"].to(device, non_blocking=True))
-        targets = Targets.of(batch["mask"].to(device, non_blocking=True))
-        with self.accelerator.autocast():
-            heads = self.network(images, all_heads=True)
-            matched, ordered = losses(heads, targets, self.config.loss, Draws(plan.seed, self.step, device))
-            terms = matched._asdict()
-            terms["clip"] = self._refine(images, ordered.mask_logits)
-        total = torch.stack([terms[name] for name in TERMS]).sum()
-        self.prepared.zero_grad(set_to_none=True)
-        self.accelerator.backward(total)
-        terms["gradient_norm"] = self.accelerator.clip_grad_norm_(self.trained, plan.gradient_norm)
-        self.prepared.step()
-        self.step += 1
-        return {"loss": total.detach(), **{name: value.detach() for name, value in terms.items()}}
+    def _fit(self, batch: Mapping[str, Any]) -> None:
+        """Work batches through in as few parts as fit into memory."""
+        self.update.parts = find_parts(self.update, batch, self.step)
+        if self.update.parts > 1:
+            logger.info("each batch is worked through in %d parts, to fit into memory", self.update.parts)
 
-    def _refine(self, images: Tensor, mask_logits: Tensor) -> Tensor:
-        if self.refiner is None:
-            return images.new_zeros(())
-        heads = mask_logits if self.refined_heads == "all" else mask_logits[-1:]
-        return self.config.loss.clip * self.refiner(images, heads) * len(heads)
+    def _note_skipped(self, batch: Mapping[str, Any]) -> None:
+        for name, reason in batch["skipped"]:
+            if name not in self.skipped:
+                self.skipped.append(name)
+                logger.warning("left out, another picture stands in: %s", reason)
 
-    def _record(self, terms: Mapping[str, Tensor], rate: float, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """A line of `metrics.jsonl`. Raises `DivergedError` where the loss is not a number."""
-        values = {name: float(value) for name, value in terms.items()}
-        if not math.isfinite(values["loss"]):
-            names = ", ".join(batch["name"][:8])
-            raise DivergedError(
-                f"the loss is {values['loss']} at step {self.step} (batch: {names}); "
-                "lower --learning-rate, or use --precision fp32. The last checkpoint is kept"
-            )
+    def _record(self, terms: Mapping[str, Tensor], rate: float) -> dict[str, Any]:
+        """A line of `metrics.jsonl`. Raises `DivergedError` where the run has gone wrong."""
+        self.health.check()
+        names = list(terms)
+        values = dict(zip(names, self._mean_over_processes([terms[name] for name in names]), strict=True))
+        numbers = {"loss": values["loss"], **{f"loss_{name}": values[name] for name in TERMS}, "gradient_norm": values["gradient_norm"]}
         return {
             "step": self.step,
-            "loss": values["loss"],
-            **{f"loss_{name}": values[name] for name in TERMS},
-            "gradient_norm": values["gradient_norm"] if math.isfinite(values["gradient_norm"]) else None,
-            "learning_rate": self.optimizer.param_groups[-1]["lr"],
+            **{name: value if math.isfinite(value) else None for name, value in numbers.items()},
+            "learning_rate": self.update.optimizer.param_groups[-1]["lr"],
             "images_per_second": round(rate, 2),
             "seconds": round(self.seconds, 1),
+            "memory_mib": memory_in_use(self.device),
+            **({"skipped": len(self.skipped)} if self.skipped else {}),
         }
 
-    def checkpoint(self) -> dict[str, float]:
+    def _mean_over_processes(self, scalars: list[Tensor]) -> list[float]:
+        return self.update.accelerator.reduce(torch.stack(scalars), "mean").tolist()
+
+    def checkpoint(self, log: Log) -> dict[str, float]:
         """Score the network and save it: the latest, the best if it is, and the state to go on from. Returns the scores."""
-        scores = self.validate(self.model)
-        self.model.train()
-        state = self.model.network.state_dict()
-        description = {**self.description, "step": self.step, "validation": _finite(scores)}
-        write_checkpoint(self.folder / LATEST, state, description)
-        if self._improves(scores):
+        self.health.check()
+        state = self.update.state()
+        model = self.model
+        scores = self.team.told(self._score(model, log) if self.team.leads else {})
+        self.update.model.train()
+        improved = self._improves(scores)
+        self.stale = 0 if improved else self.stale + 1
+        if improved:
             self.best, self.scores = scores.get(self.task.primary_metric, math.nan), scores
-            write_checkpoint(self.folder / BEST, state, description)
-        scaler = self.accelerator.scaler
-        save_state(
-            self.folder,
-            TrainingState(
-                step=self.step,
-                seconds=self.seconds,
-                network=state,
-                refiner=self.refiner.state_dict() if self.refiner else {},
-                optimizer=self.optimizer.state_dict(),
-                scaler=scaler.state_dict() if scaler is not None else {},
-                best=self.best,
-                scores=self.scores,
-            ),
-        )
+        self.save(state, validation=_finite(scores), best=improved)
         return {f"validation_{name}": value for name, value in _finite(scores).items()}
+
+    @property
+    def model(self) -> Model:
+        """What is scored and saved."""
+        return Model(self.config, self.update.best_network).to(self.device)
+
+    def _score(self, model: Model, log: Log) -> dict[str, float]:
+        if self.validation is None:
+            return dict.fromkeys(self.task.metrics, math.nan)
+        skip = self.config.data.unreadable == "skip"
+        scores = score(model, self.validation, self.task.metrics, skip_unreadable=skip)
+        log.picture("validation", contact_picture(model, self.validation, SHOWN), self.step)
+        return scores
+
+    def save(self, state: Mapping[str, Any], *, validation: Mapping[str, float] | None = None, best: bool = False) -> None:
+        """Write the checkpoint and the state, without a look at the validation pictures. Raises `SaveError` or `DivergedError`; what
+        was saved before is whole then."""
+        self.health.check()
+        weights = self.update.best_network.state_dict()
+        check_weights([*state["network"].values(), *weights.values()], self.step)
+        if self.team.leads:
+            if not self.folder.is_dir():
+                raise SaveError(f"the run's folder {self.folder} is gone; nothing can be saved at step {self.step}")
+            description = {**self.description, "step": self.step, "validation": validation or {}}
+            with saving(self.folder):
+                for name in (LATEST, BEST) if best else (LATEST,):
+                    write_checkpoint(self.folder / name, weights, description)
+                save_state(self.folder, self._state(state))
+        self.team.wait()
+
+    def _state(self, update: Mapping[str, Any]) -> TrainingState:
+        return TrainingState(
+            identity=dict(self.identity),
+            step=self.step,
+            seconds=self.seconds,
+            update=dict(update),
+            best=self.best,
+            scores=self.scores,
+            stale=self.stale,
+            skipped=self.skipped,
+        )
 
     def _improves(self, scores: Mapping[str, float]) -> bool:
         """Whether these scores beat the best; without a score (no validation pairs) the latest is the best."""

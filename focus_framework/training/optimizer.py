@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import AdamW
 
 from ..config import TrainingConfig
+from ..interfaces import StagedBackbone
 from ..model.network import Network
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, _BatchNorm)
@@ -22,11 +23,13 @@ def build_optimizer(network: Network, others: Iterable[nn.Parameter], config: Tr
     """AdamW over the trainable parameters of the network and over `others` (a refiner's, say).
 
     As in the release: weight decay on weights, biases and the position embedding, none on norms and learned queries; the encoder at
-    `backbone_rate` times the rate. Each group keeps that factor under ``scale``.
+    `backbone_rate` times the rate, and within it the backbone's layers at `layer_decay` of the one above. Each group keeps its factor
+    under ``scale``.
     """
+    depth = _depth_scales(network, config.layer_decay)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter, decays in _with_decay(network):
-        scale = config.backbone_rate if name.startswith("encoder.") else 1.0
+        scale = (config.backbone_rate if name.startswith("encoder.") else 1.0) * depth.get(parameter, 1.0)
         groups.setdefault((scale, config.weight_decay if decays else 0.0), []).append(parameter)
     groups.setdefault((1.0, config.weight_decay), []).extend(p for p in others if p.requires_grad)
     settings = [
@@ -35,6 +38,17 @@ def build_optimizer(network: Network, others: Iterable[nn.Parameter], config: Tr
         if parameters and scale > 0
     ]
     return AdamW(settings, lr=config.learning_rate, fused=True)
+
+
+def _depth_scales(network: Network, decay: float) -> dict[nn.Parameter, float]:
+    """Factor of each of the backbone's parameters. Its last layer has the whole rate; what belongs to no layer (class token, position
+    embedding) comes before the first one."""
+    backbone = network.encoder.backbone
+    layers = cast(StagedBackbone, backbone).parameter_groups()
+    scales = dict.fromkeys(backbone.parameters(), decay ** len(layers))
+    for distance, layer in enumerate(reversed(layers)):
+        scales |= dict.fromkeys(layer.parameters(), decay**distance)
+    return scales
 
 
 def _with_decay(network: nn.Module) -> Iterator[tuple[str, nn.Parameter, bool]]:

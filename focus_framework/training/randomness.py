@@ -1,6 +1,8 @@
-"""Chance as a function of (seed, step): a run that is stopped and goes on draws what one that was never stopped draws."""
+"""Chance as a function of (seed, sample): neither a restart, nor parts of a batch, nor processes change what a sample meets."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -9,19 +11,23 @@ from torch import Tensor
 STEP_STREAM = 1
 
 
-def seed_step(seed: int, step: int) -> None:
-    """Start every global random stream of torch anew for one step (stochastic depth draws from them)."""
-    torch.manual_seed(_number(seed, step))
+def seed_step(seed: int, sample: int) -> None:
+    """Start every global random stream of torch anew (stochastic depth draws from them) for a batch, or a part of one, that begins
+    with this sample."""
+    torch.manual_seed(_number(seed, sample))
 
 
 class Draws:
-    """Uniform numbers for the loss of one step, on `device`."""
+    """Uniform numbers for the losses of `samples`, by their numbers, on `device`."""
 
-    def __init__(self, seed: int, step: int, device: torch.device) -> None:
-        self._generator = torch.Generator(device).manual_seed(_number(seed, step, STEP_STREAM))
+    def __init__(self, seed: int, samples: Sequence[int], device: torch.device) -> None:
+        self._device = device
+        self._generators = [torch.Generator(device).manual_seed(_number(seed, sample, STEP_STREAM)) for sample in samples]
 
-    def __call__(self, *shape: int) -> Tensor:
-        return torch.rand(shape, generator=self._generator, device=self._generator.device)
+    def __call__(self, heads: int, batch: int, *shape: int) -> Tensor:
+        """`[heads, batch, *shape]`; `batch` is the number of samples."""
+        assert batch == len(self._generators)
+        return torch.stack([torch.rand(heads, *shape, generator=generator, device=self._device) for generator in self._generators], 1)
 
 
 def _number(*key: int) -> int:

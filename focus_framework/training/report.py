@@ -12,10 +12,11 @@ from ..config import RunConfig
 from ..data.baselines import best_baseline
 from ..data.dataset import Pictures
 from ..files import replacing
-from ..images import write_image
+from ..images import Picture, write_image
 from ..interfaces import LOWER_IS_BETTER, Task
 from ..predict import Model
 from ..sheets import contact_sheet
+from .validation import readable
 
 if TYPE_CHECKING:
     from .run import Summary
@@ -23,17 +24,22 @@ if TYPE_CHECKING:
 SHOWN = 16
 
 
-def write_samples(folder: Path, model: Model, pictures: Pictures) -> Path:
-    """A contact sheet of the first pictures: picture, truth, probability; returns its path."""
-    examples = [pictures[index] for index in range(min(SHOWN, len(pictures)))]
+def contact_picture(model: Model, pictures: Pictures, count: int = SHOWN) -> Picture:
+    """The first readable pictures as a sheet: picture, truth, probability."""
+    examples = list(readable(pictures, range(min(count, len(pictures))), skip=True))
     results = model.predict([image for image, _ in examples])
     rows = [
         [image, truth.astype(np.uint8) * 255, np.round(result.probability * 255).astype(np.uint8)]
         for (image, truth), result in zip(examples, results, strict=True)
     ]
+    return contact_sheet(rows, ["picture", "truth", "prediction"])
+
+
+def write_samples(folder: Path, model: Model, pictures: Pictures) -> Path:
+    """A contact sheet of the first pictures; returns its path."""
     path = folder / "best.png"
     folder.mkdir(parents=True, exist_ok=True)
-    write_image(path, contact_sheet(rows, ["picture", "truth", "prediction"]))
+    write_image(path, contact_picture(model, pictures))
     return path
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,23 +18,24 @@ from torch import nn
 from .. import ops
 from ..build import build_network, build_refiner
 from ..checkpoint import describe, load_network
-from ..config import Resolved, RunConfig, to_toml
+from ..config import Resolved, RunConfig
+from ..data.dataset import naming_dead_workers
 from ..device import choose_device
-from ..errors import ConfigError
-from ..files import replacing
-from ..interfaces import Prompts, Task
+from ..errors import ConfigError, WeightsError
+from ..interfaces import Prompts
 from ..predict import Model
 from ..prompts import choose, with_templates
 from ..registry import Entry, registry
 from .data import RunData, load_data
+from .folder import CONFIG, check_same, held, identity, new_folder, write_config
 from .loop import BEST, LATEST, Progress, Trainer
 from .report import write_report, write_samples
 from .state import load_state
+from .team import Team
+from .update import Update, share_of_batch
 from .validation import score
 
 logger = logging.getLogger(__name__)
-
-CONFIG = "config.toml"
 
 
 @dataclass(frozen=True)
@@ -60,51 +63,66 @@ class Summary:
 def train(
     resolved: Resolved,
     task: Entry,
-    folder: Path,
+    folder: Path | None = None,
     *,
     resume: bool = False,
     on_progress: Callable[[Progress], None] = lambda progress: None,
-) -> Summary:
-    """Train as the configuration says and keep everything in `folder`; with `resume`, go on from the state saved there.
+) -> Summary | None:
+    """Train as the configuration says and keep everything in `folder`, or in a new one below ``runs``; with `resume`, go on from the
+    state saved there. None in a process that only helps another one.
 
     Raises a `FocusError` for what the user can mend, before the first step wherever that can be known.
     """
-    config, chosen = resolved.config, task.get()
-    if (folder / LATEST).exists() and not resume:
+    config = resolved.config
+    if folder and (folder / LATEST).exists() and not resume:
         raise ConfigError(f"{folder} holds a run already; go on with it by --resume {folder}, or choose another --out")
-    state = load_state(folder) if resume else None
     accelerator = _accelerator(config)
+    team = Team(accelerator)
+    share_of_batch(config, team.size)
+    folder = team.told(folder or new_folder(task.get()))
+    if resume and not (folder / CONFIG).is_file():
+        raise WeightsError(f"{folder} is not the folder of a run: it has no {CONFIG}, which --resume reads")
+    with held(folder) if team.leads else nullcontext():
+        team.wait()
+        trainer, data = _build(resolved, task, folder, accelerator, team, resume=resume)
+        if team.leads:
+            write_config(folder, config.model_copy(update={"task": task.reference}))  # so that a task in a file is found again
+        if not trainer.ended:
+            batches = data.batches(config, team, first_step=trainer.step, device=accelerator.device)
+            with naming_dead_workers():
+                trainer.run(batches, on_progress if team.leads else lambda progress: None)
+        return _finish(trainer, data, folder) if team.leads else None
+
+
+def _build(resolved: Resolved, task: Entry, folder: Path, accelerator: Accelerator, team: Team, *, resume: bool) -> tuple[Trainer, RunData]:
+    """Everything that a run is made of, in the state that was saved in `folder` if it goes on. Writes nothing."""
+    config, chosen = resolved.config, task.get()
     torch.manual_seed(config.training.seed)
     data = load_data(config, chosen)
+    itself = identity(config, len(data.samples.pictures))
+    state = load_state(folder) if resume else None
+    if state:
+        check_same(state.identity, itself, folder)
+    elif resume and team.leads:
+        logger.info("the run in %s had saved nothing yet: it starts at its beginning", folder)
     prompts = choose(chosen, config.prompts, resolved.sources, task.distribution)
     model = Model(config, build_network(config, weights="none" if state else None))
-    refiner = _build_refiner(config, prompts, model)
     description = {**describe(config, model.network, task, prompts), "data": config.data.train, "ops": ops.backend()}
-    _write_config(folder, config.model_copy(update={"task": task.reference}))  # so that a task in a file is found again
-    logger.info("training on %s, %s, deformable attention: %s", data.summary, accelerator.device, ops.backend())
-    trainer = Trainer(
-        config,
-        chosen,
-        model,
-        accelerator,
-        folder,
-        description=description,
-        validate=lambda current: score(current, data.validation or (), chosen.metrics),
-        refiner=refiner,
-    )
+    if team.leads:
+        logger.info("training on %s, %s, deformable attention: %s", data.summary, accelerator.device, ops.backend())
+    update = Update(config, model, accelerator, team, _build_refiner(config, prompts, model))
+    trainer = Trainer(chosen, update, folder, identity=itself, description=description, validation=data.validation)
     if state:
         trainer.restore(state)
-    if trainer.share < 1:
-        trainer.run(data.batches(config, first_step=trainer.step, device=accelerator.device), on_progress)
-    return _finish(trainer, data, folder)
+    return trainer, data
 
 
 def _finish(trainer: Trainer, data: RunData, folder: Path) -> Summary:
     """Score the best checkpoint on the test pictures and write the samples and the report."""
     config, network, description = load_network(folder / BEST)
-    best = Model(config, network, description).to(trainer.accelerator.device).eval()
+    best = Model(config, network, description).to(trainer.device).eval()
     metrics = trainer.task.metrics
-    test = score(best, data.test, metrics) if data.test else {}
+    test = score(best, data.test, metrics, skip_unreadable=config.data.unreadable == "skip") if data.test else {}
     baselines = dict(data.baselines(trainer.task.primary_metric))
     shown = data.test or data.validation
     samples = write_samples(folder / "samples", best, shown) if shown else None
@@ -123,6 +141,8 @@ def _accelerator(config: RunConfig) -> Accelerator:
         torch.cuda.set_device(device)
     # accelerate keeps one state a process and refuses another precision; a notebook may train twice.
     AcceleratorState._reset_state(reset_partial_state=True)
+    if config.training.auto_batch and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("--auto-batch works for one process; for several choose the parts by --set training.accumulate=N")
     return Accelerator(cpu=device.type == "cpu", mixed_precision={"fp32": "no"}.get(precision, precision))
 
 
@@ -135,15 +155,3 @@ def _build_refiner(config: RunConfig, prompts: tuple[Prompts, ...], model: Model
     pairs = with_templates(prompts, config.prompts.templates)
     loss = build_refiner(choice, pairs, mean=mean, std=std)
     return loss, description.heads if choice.heads == "default" else choice.heads  # type: ignore[return-value]
-
-
-def _write_config(folder: Path, config: RunConfig) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / CONFIG) as beside:
-        beside.write_text(to_toml(config), encoding="utf-8")
-
-
-def new_folder(task: Task, root: Path = Path("runs")) -> Path:
-    """A folder for a new run that does not exist yet: ``runs/shadow``, ``runs/shadow-2``, ..."""
-    names: Iterator[str] = (task.name if number == 1 else f"{task.name}-{number}" for number in range(1, 10_000))
-    return next(path for name in names if not (path := root / name).exists())

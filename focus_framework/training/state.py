@@ -16,34 +16,35 @@ FILE = Path("training-state") / "state.pt"
 
 @dataclass
 class TrainingState:
-    """Where a run is. Random streams are not part of it: they follow from seed and step."""
+    """Where a run is. Random streams are not part of it: they follow from seed and sample."""
 
+    identity: dict[str, Any]
+    """The settings that a step depends on, see `folder.identity`."""
     step: int
     seconds: float
-    network: dict[str, Any]
-    refiner: dict[str, Any]
-    """What the refiner trains along; empty for one that only looks."""
-    optimizer: dict[str, Any]
-    scaler: dict[str, Any]
+    update: dict[str, Any]
+    """Weights, their average, what the refiner trains along, optimizer and scaler, see `Update.state`."""
     best: float | None
     """The best score of the primary metric so far."""
     scores: dict[str, float]
     """All scores of the best checkpoint."""
+    stale: int
+    """Checkpoints since then."""
+    skipped: list[str]
+    """Pictures that could not be read."""
 
 
 def save_state(folder: Path, state: TrainingState) -> None:
     """One file, so that weights and optimizer are never of different steps; written beside its name and renamed."""
-    path = folder / FILE
-    path.parent.mkdir(exist_ok=True)
-    with replacing(path) as beside:
+    with replacing(folder / FILE) as beside:
         torch.save(vars(state), beside)
 
 
-def load_state(folder: Path) -> TrainingState:
-    """The state of the run in `folder`. Raises `WeightsError` where there is none or it cannot be read."""
+def load_state(folder: Path) -> TrainingState | None:
+    """The state of the run in `folder`, None where it has not saved any yet. Raises `WeightsError` where it cannot be read."""
     path = folder / FILE
     if not path.is_file():
-        raise WeightsError(f"{folder} holds no training state ({FILE}); --resume takes the folder of a run that has saved once")
+        return None
     try:
         return TrainingState(**torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # torch.load raises whatever the file makes it raise

@@ -1,0 +1,85 @@
+"""Whether numbers are still numbers: looked at when a line is logged and before anything is saved, so that a GPU is never waited for
+in between."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from ..errors import FocusError
+from ..files import replacing
+
+logger = logging.getLogger(__name__)
+
+BAD_BATCHES = "bad-batches.json"
+
+
+class DivergedError(FocusError):
+    """Loss or gradients stopped being numbers."""
+
+
+@dataclass(frozen=True)
+class _Step:
+    step: int
+    names: Sequence[str]
+    values: Tensor
+    """`[2]`: loss, norm of the gradients."""
+
+
+class Health:
+    """Watches loss and gradients of every step. `limit` bad steps in a row end the run; with `scaled` gradients (fp16) theirs may
+    overflow now and then, which the scaler mends, so that only the loss counts."""
+
+    def __init__(self, folder: Path, accelerator: Accelerator, *, limit: int, scaled: bool) -> None:
+        self.folder, self.accelerator, self.limit, self.scaled = folder, accelerator, limit, scaled
+        self._waiting: list[_Step] = []
+        self._bad: list[dict[str, Any]] = []
+
+    def note(self, step: int, names: Sequence[str], loss: Tensor, norm: Tensor) -> None:
+        """Remember a step; nothing is looked at yet."""
+        self._waiting.append(_Step(step, names, torch.stack([loss, norm])))
+
+    def check(self) -> None:
+        """Look at the steps since the last time. Raises `DivergedError` once there were too many bad ones in a row; the names of
+        their pictures then stand in `bad-batches.json`."""
+        if not self._waiting:
+            return
+        values = self.accelerator.reduce(torch.stack([step.values for step in self._waiting]), "mean").cpu()
+        for step, (loss, norm) in zip(self._waiting, values.tolist(), strict=True):
+            if math.isfinite(loss) and (self.scaled or math.isfinite(norm)):
+                self._bad.clear()
+                continue
+            self._bad.append({"step": step.step, "loss": str(loss), "gradient_norm": str(norm), "names": list(step.names)})
+            if len(self._bad) >= self.limit:
+                self._stop()
+            logger.warning("step %d left out: loss %s, norm of the gradients %s", step.step, loss, norm)
+        self._waiting.clear()
+
+    def _stop(self) -> None:
+        last = self._bad[-1]
+        with replacing(self.folder / BAD_BATCHES) as beside:
+            beside.write_text(json.dumps(self._bad, indent=1) + "\n", encoding="utf-8")
+        raise DivergedError(
+            f"the loss is {last['loss']} and the gradients' norm {last['gradient_norm']} at step {last['step']}, after {len(self._bad)} "
+            f"such step(s) in a row ({BAD_BATCHES} names their pictures: {', '.join(last['names'][:4])}, ...); lower --learning-rate, "
+            "or use --precision fp32. The last checkpoint is kept"
+        )
+
+
+def check_weights(tensors: Iterable[Tensor], step: int) -> None:
+    """Raise `DivergedError` where one of them holds what is not a number: that is never saved over a good checkpoint."""
+    floats = [tensor for tensor in tensors if tensor.is_floating_point() and tensor.numel()]
+    if not bool(torch.stack([tensor.detach().isfinite().all() for tensor in floats]).all()):
+        raise DivergedError(
+            f"the weights are no numbers any more at step {step}; lower --learning-rate, or use --precision fp32. "
+            "The last checkpoint is kept"
+        )

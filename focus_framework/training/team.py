@@ -1,0 +1,97 @@
+"""Several processes, one run: what they must agree on, and norms over the pictures of all of them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from timm.layers import convert_sync_batchnorm
+from torch import Tensor, nn
+
+PATIENCE = timedelta(hours=6)
+"""How long the others wait while the main process scores and saves."""
+
+T = TypeVar("T")
+
+
+class Team:
+    """The processes of a run, as ``accelerate launch`` or ``torchrun`` started them; alone where nobody did.
+
+    What they tell one another goes through the CPU, so that no GPU is waited for.
+    """
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.rank, self.size = accelerator.process_index, accelerator.num_processes
+        self._group: Any = dist.new_group(backend="gloo", timeout=PATIENCE) if self.size > 1 else None
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes and speaks."""
+        return self.rank == 0
+
+    def largest(self, *numbers: float) -> list[float]:
+        """Of each number the largest that any process has."""
+        values = torch.tensor(numbers, dtype=torch.float64)
+        if self._group:
+            dist.all_reduce(values, dist.ReduceOp.MAX, group=self._group)
+        return values.tolist()
+
+    def told(self, value: T) -> T:
+        """What the leading process has."""
+        box = [value]
+        if self._group:
+            dist.broadcast_object_list(box, src=0, group=self._group)
+        return box[0]
+
+    def wait(self) -> None:
+        """Until all are here."""
+        if self._group:
+            dist.barrier(group=self._group)
+
+
+def synchronise_norms(network: nn.Module, device: torch.device) -> None:
+    """Let batch norms see the pictures of all processes; names and values of the parameters stay."""
+    if device.type != "cpu":
+        convert_sync_batchnorm(network)
+        return
+    for module in network.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = SharedBatchNorm
+
+
+class SharedBatchNorm(nn.BatchNorm2d):
+    """Batch norm over the pictures of all processes on CPUs, for which torch's own `SyncBatchNorm` is not made."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.running_mean is None or self.running_var is None or self.momentum is None:
+            return super().forward(x)
+        mean = _Mean.apply(x.mean((0, 2, 3)))
+        centred = x - mean[:, None, None]
+        variance = _Mean.apply(centred.square().mean((0, 2, 3)))
+        with torch.no_grad():
+            count = x.numel() // x.shape[1] * dist.get_world_size()
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return centred * scale[:, None, None] + self.bias[:, None, None]
+
+
+class _Mean(torch.autograd.Function):
+    """The mean over processes of a tensor of equal shape in each."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return _mean(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _mean(gradient)
+
+
+def _mean(x: Tensor) -> Tensor:
+    total = x.detach().clone().contiguous()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()

@@ -1,0 +1,163 @@
+"""One step: a batch in, better weights out. Works a batch through in parts, on several processes, in any precision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ..config import RunConfig
+from ..errors import ConfigError
+from ..model.losses import Targets, losses
+from ..model.network import Network
+from ..predict import Model
+from .memory import MemoryShortError, checkpoint_activations, is_memory_short
+from .optimizer import build_optimizer, set_rate
+from .randomness import Draws, seed_step
+from .team import Team, synchronise_norms
+
+TERMS = ("clip", "label", "mask", "box")
+
+
+class Update:
+    """Network, refiner and optimizer of a run. `refiner` is the built loss of a refiner plugin and the heads it reads, or None."""
+
+    def __init__(
+        self, config: RunConfig, model: Model, accelerator: Accelerator, team: Team, refiner: tuple[nn.Module, str] | None
+    ) -> None:
+        self.config, self.model, self.accelerator, self.team = config, model.to(accelerator.device).train(), accelerator, team
+        self.refiner: nn.Module | None = refiner[0].to(accelerator.device) if refiner else None
+        self.refined_heads = refiner[1] if refiner else "last"
+        plan = config.training
+        if team.size > 1:
+            synchronise_norms(model.network, accelerator.device)
+        others = list(self.refiner.parameters()) if self.refiner else []
+        self.optimizer = build_optimizer(model.network, others, plan)
+        self.average = AveragedModel(model.network, multi_avg_fn=get_ema_multi_avg_fn(plan.ema)) if plan.ema else None
+        if plan.checkpoint_activations:  # after the average was copied off: only what is trained needs it
+            checkpoint_activations(model.network)
+        self.network, self.prepared = accelerator.prepare(model.network, self.optimizer)
+        self._shared_refiner = self.refiner
+        if self.refiner and any(parameter.requires_grad for parameter in self.refiner.parameters()):
+            self._shared_refiner = accelerator.prepare(self.refiner)
+        if plan.compile:
+            self.network = torch.compile(self.network)
+        self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.parts = plan.accumulate
+
+    @property
+    def best_network(self) -> Network:
+        """What is scored and saved: the averaged network where there is one."""
+        return cast(Network, self.average.module) if self.average else self.model.network
+
+    def state(self) -> dict[str, Any]:
+        """Everything that changes from step to step."""
+        scaler = self.accelerator.scaler
+        return {
+            "network": self.model.network.state_dict(),
+            "average": self.average.state_dict() if self.average else {},
+            "refiner": self.refiner.state_dict() if self.refiner else {},
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": scaler.state_dict() if scaler is not None else {},
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` gave."""
+        self.model.network.load_state_dict(state["network"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
+        if self.refiner:
+            self.refiner.load_state_dict(state["refiner"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+
+    def __call__(self, batch: Mapping[str, Any], step: int, rate: float) -> dict[str, Tensor]:
+        """Do step `step` with this process's share of its batch; the terms of the loss, means over the share, as scalars on the
+        device. A step whose gradients are not finite leaves the weights as they are. Raises `MemoryShortError`."""
+        set_rate(self.optimizer, rate)
+        self.prepared.zero_grad(set_to_none=True)
+        try:
+            terms = self.gradients(batch, step)
+        except (RuntimeError, MemoryError) as error:
+            if not is_memory_short(error):
+                raise
+            raise MemoryShortError(
+                f"{self.accelerator.device} ran out of memory at step {step + 1}; lower --batch-size or --image-size, let --auto-batch "
+                "work the batch through in parts, or --set training.checkpoint_activations=true"
+            ) from error
+        terms["gradient_norm"] = self.accelerator.clip_grad_norm_(self.trained, self.config.training.gradient_norm)
+        if self.accelerator.scaler is None:  # a fused optimizer leaves the step out by itself, without a look from the host
+            self.optimizer.found_inf = (~terms["gradient_norm"].isfinite()).float()  # type: ignore[attr-defined]
+        self.prepared.step()
+        if self.average:
+            self.average.update_parameters(self.model.network)
+        return terms
+
+    def gradients(self, batch: Mapping[str, Any], step: int) -> dict[str, Tensor]:
+        """Leave the gradients of a batch in the parameters, and return the terms of the loss."""
+        labels = batch["mask"].to(self.accelerator.device, non_blocking=True)
+        images = batch["image"].to(self.accelerator.device, non_blocking=True)
+        share = len(labels)
+        first = (step * self.team.size + self.team.rank) * share
+        usual = self._usual_masks(labels)
+        found = []
+        for index, (part, label) in enumerate(zip(images.chunk(self.parts), labels.chunk(self.parts), strict=True)):
+            start = first + index * len(label)
+            last = index == self.parts - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.network):
+                terms = self._forward(part, Targets.of(label), range(start, start + len(label)), usual)
+                self.accelerator.backward(terms["loss"] / self.parts)
+            found.append({name: value.detach() for name, value in terms.items()})
+        return {name: torch.stack([terms[name] for terms in found]).mean() for name in found[0]}
+
+    def _usual_masks(self, labels: Tensor) -> Tensor | None:
+        """How many masks a part of the batch has on average, over all parts and processes; None where there is one part."""
+        if self.parts * self.team.size == 1:
+            return None
+        present = Targets.of(labels).present.sum() / self.parts
+        return self.accelerator.reduce(present, "mean")
+
+    def _forward(self, images: Tensor, targets: Targets, samples: range, usual: Tensor | None) -> dict[str, Tensor]:
+        plan, config = self.config.training, self.config.loss
+        seed_step(plan.seed, samples.start)
+        pixels = self.model.normalise(images)
+        with self.accelerator.autocast():
+            heads = self.network(pixels, all_heads=True)
+            matched, ordered = losses(heads, targets, config, Draws(plan.seed, samples, images.device))
+            terms = matched._asdict()
+            terms["clip"] = self._refine(pixels, ordered.mask_logits)
+        if usual is not None:  # each term is a mean over the part's own masks; the mean over the batch's is wanted
+            here, size = targets.present.sum(), targets.present.numel()
+            terms["mask"] = terms["mask"] * here / usual
+            terms["box"] = terms["box"] * here / usual
+            terms["label"] = terms["label"] * _weight(here, size, config.no_object) / _weight(usual, size, config.no_object)
+        return {"loss": torch.stack([terms[name] for name in TERMS]).sum(), **terms}
+
+    def _refine(self, images: Tensor, mask_logits: Tensor) -> Tensor:
+        if self._shared_refiner is None:
+            return images.new_zeros(())
+        heads = mask_logits if self.refined_heads == "all" else mask_logits[-1:]
+        return self.config.loss.clip * self._shared_refiner(images, heads) * len(heads)
+
+
+def _weight(present: Tensor, size: int, no_object: float) -> Tensor:
+    """The sum of the class weights in the label loss."""
+    return present + no_object * (size - present)
+
+
+def share_of_batch(config: RunConfig, processes: int) -> int:
+    """Pictures that each process takes of a step's batch. Raises `ConfigError` where it cannot be divided."""
+    plan = config.training
+    pieces = processes * plan.accumulate
+    if plan.batch_size % pieces:
+        raise ConfigError(
+            f"a batch of {plan.batch_size} cannot be shared by {processes} process(es) in {plan.accumulate} part(s) each; "
+            f"make --batch-size a multiple of {pieces}"
+        )
+    return plan.batch_size // processes
