@@ -65,13 +65,14 @@ def _box(rows: Tensor, columns: Tensor) -> tuple[slice, slice, slice]:
 def _distance(truth: Tensor) -> Tensor:
     """Pixels from each pixel to the nearest foreground `[B, H, W]`, float32.
 
-    The exact transform is OpenCV's, on the CPU; it depends on the truth alone.
+    The exact transform is OpenCV's, on the CPU; it depends on the truth alone. The last bits of its square roots depend on where the
+    result lies in memory: the squares are integers, and are rounded to them.
     """
     background = (~truth).to("cpu", torch.uint8).numpy()
     distance = np.empty(background.shape, np.float32)
     for image, its_distance in zip(background, distance, strict=True):
         cv2.distanceTransform(image, cv2.DIST_L2, cv2.DIST_MASK_PRECISE, dst=its_distance)
-    return torch.from_numpy(distance).to(truth.device)
+    return torch.from_numpy(distance).square_().round_().sqrt_().to(truth.device)
 
 
 def _error_inside(values: Tensor, truth: Tensor, distance: Tensor) -> Tensor:
