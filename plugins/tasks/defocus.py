@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from focus_framework import Prompts, Task, hookimpl
 
@@ -56,7 +56,7 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
         return draw(place(any_silhouette(random, bulky=True), centre=centre, scale=scale), size)
 
     def part() -> np.ndarray:
-        look = {"coarseness": random.uniform(0.5, 1.0), "contrast": random.uniform(0.3, 0.9)}
+        look: dict[str, Any] = {"coarseness": random.uniform(0.5, 1.0), "contrast": random.uniform(0.3, 0.9)}
         return scene(random, size, things=int(random.integers(1, 3)), **look)
 
     kind = random.choice(["before", "behind", "through"], p=[0.55, 0.2, 0.25])

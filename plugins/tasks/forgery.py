@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from focus_framework import Prompts, Task, hookimpl
 
@@ -53,16 +53,20 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
         centre, scale = random.uniform(0.2, 0.8, 2), random.uniform(0.4, 0.9)
         return draw(place(any_silhouette(random, bulky=True), centre=centre, scale=scale, angle=random.normal(0, 0.3)), size)
 
-    coarse = {"coarseness": random.uniform(1.0, 2.5), "contrast": random.uniform(0.1, 0.5)}  # calm enough for grain to show
+    coarse: dict[str, Any] = {"coarseness": random.uniform(1.0, 2.5), "contrast": random.uniform(0.1, 0.5)}  # calm enough for grain to show
     host = scene(random, size, things=int(random.integers(2, 4)), **coarse)
     donor = np.roll(host, random.integers(0, size, 2), axis=(0, 1)) if random.random() < 0.5 else scene(random, size, things=2, **coarse)
     first, second = random.choice(HISTORIES, 2, replace=False)
-    if random.random() < 0.5:  # as mostly happens: the host is fresh from the camera, and the donor was worked over
+    if random.random() < 0.85:  # as mostly happens: the host is fresh from the camera, and the donor was worked over
         first, second = "grainy", random.choice([history for history in HISTORIES if history != "grainy"])
     coverage = of_fair_share(region)
     seam = blur(coverage, random.uniform(0, 0.8))
     below, above = processed(random, host, first), processed(random, donor, second)
-    picture = mix(below.astype(np.float32), above.astype(np.float32), seam)
+    picture = below.astype(np.float32)
+    for _ in range(random.integers(1, 4)):  # blown-out lights and black holes are honest, though they hold no grain
+        outline = place(any_silhouette(random), centre=random.random(2), scale=random.uniform(0.3, 0.6), angle=random.uniform(0, 6))
+        picture = mix(picture, np.full_like(picture, random.choice([0, 255])), draw(outline, size))
+    picture = mix(picture, above.astype(np.float32), seam)
     image = np.round(picture).astype(np.uint8)
     return image if random.random() < 0.5 else jpeg(image, int(random.integers(92, 99))), coverage > 0.5
 
