@@ -44,11 +44,11 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
     from focus_framework.data.silhouettes import any_silhouette, draw, place
     from focus_framework.data.textures import any_texture, lean
 
-    hue, kind = random.random(), random.choice(["vivid", "plain", "tone"], p=[0.8, 0.08, 0.12])
+    hue, kind = random.random(), random.choice(["vivid", "plain", "tone"], p=[0.82, 0.06, 0.12])
     dark = random.random() < 0.5
     value = random.uniform(0.05, 0.12) if kind == "tone" and not dark else random.uniform(0.4, 0.8)
     ground_saturation = random.uniform(0.5, 0.75) if kind == "plain" else random.uniform(0.02, 0.2)
-    common = {"hue": hue, "spread": 0.05, "saturation": ground_saturation, "value": value, "contrast": random.uniform(0.1, 0.4)}
+    common = {"hue": hue, "spread": 0.05, "saturation": ground_saturation, "value": value, "contrast": random.uniform(0.1, 0.3)}
     beyond = {"hue": hue + random.normal(0, 0.1), "value": value * (random.uniform(1.4, 2) if value < 0.3 else random.uniform(0.35, 0.7))}
     ground = scene(random, size, things=int(random.integers(1, 3)), beyond=beyond, **common)
     bits = [
@@ -60,12 +60,12 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
 
     def things() -> np.ndarray:
         outlines = [
-            place(any_silhouette(random, bulky=True), centre=random.normal(0.5, 0.12, 2), scale=random.uniform(0.55, 1.0))
+            place(any_silhouette(random, bulky=True), centre=random.normal(0.5, 0.12, 2), scale=random.uniform(0.65, 1.1))
             for _ in range(1 + (random.random() < 0.2))
         ]
         return np.max([draw(outline, size) for outline in outlines], axis=0)
 
-    coverage = of_fair_share(things, shares=(0.1, 0.6))
+    coverage = of_fair_share(things, shares=(0.13, 0.6))
     other = {"hue": hue + random.uniform(0.25, 0.75), "value": value * random.uniform(0.7, 1.2), "contrast": random.uniform(0.1, 0.3)}
     other["saturation"] = {"vivid": random.uniform(0.75, 1), "plain": random.uniform(0, 0.1), "tone": random.uniform(0, 0.5)}[kind]
     if kind == "tone":
@@ -74,4 +74,4 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
     roundness = 0.45 + 0.55 * blur(coverage, size * 0.05)
     contact = 1 - 0.6 * blur(np.roll(coverage, size // 40, axis=0), size * 0.015) * (1 - coverage)
     picture = mix(ground * contact[..., None], surface * roundness[..., None], coverage)
-    return photograph(random, picture, noise=random.uniform(0.002, 0.015)), coverage > 0.5
+    return photograph(random, picture, noise=random.uniform(0.002, 0.01)), coverage > 0.5
