@@ -65,7 +65,8 @@ class DecoderConfig(Section):
     feedforward: int = Field(2048, ge=1)
     first_mask: Literal["pca", "queries", "open", "release"] = Field(
         "pca",
-        description="what the first layer may look at: PCA of the last feature map (paper), the learned queries' own mask, everything, or as the release does",
+        description="what the first layer may look at: PCA of the last feature map (paper), the learned queries' own mask, everything, "
+        "or as the release does",
     )
 
 
