@@ -53,7 +53,7 @@ def test_it_has_every_option_it_should_have() -> None:
     wanted = (
         "--task-plugin --data --data-root --preset --backbone --backbone-weights --enhancer --refiner --foreground-prompt "
         "--background-prompt --image-size --batch-size --steps --minutes --learning-rate --seed --precision --device --out "
-        "--checkpoint-every --resume --clip-model --clip-weights --config --set --show-config --json"
+        "--checkpoint-every --resume --auto-batch --compile --dry-run --clip-model --clip-weights --config --set --show-config --json"
     )
     assert set(wanted.split()) <= {name for parameter in train.params for name in parameter.opts}
 
@@ -65,6 +65,10 @@ def test_every_option_sets_a_setting_that_exists(capsys: pytest.CaptureFixture[s
         assert setting in known_settings() or ".options." in setting
         if setting == "training.minutes":
             continue  # excludes --steps
+        if option.is_flag:
+            arguments.append(option.opts[0])
+            expected[setting] = True
+            continue
         kind = type(option.type.convert("64", option, None))
         value = "fp32" if setting == "training.precision" else values.get(kind, "word")
         arguments += [option.opts[0], value]

@@ -18,6 +18,7 @@ from .common import Progress, complete_plugins, json_option, note, print_json
 if TYPE_CHECKING:
     from ..config import Resolved
     from ..interfaces import Task
+    from ..registry import Entry
     from ..training.loop import Progress as Step
     from ..training.run import Summary
 
@@ -57,6 +58,10 @@ SETTINGS = {
     "training.precision": click.Option(["--precision"], metavar="fp32|bf16|fp16", help="Of the network's arithmetic."),
     "training.device": click.Option(["--device"], help="auto, cpu, cuda, cuda:1 or mps."),
     "training.checkpoint_every": click.Option(["--checkpoint-every"], type=int, metavar="STEPS", help="Steps between checkpoints."),
+    "training.auto_batch": click.Option(
+        ["--auto-batch"], is_flag=True, default=None, help="Work a batch through in as few parts as fit into memory."
+    ),
+    "training.compile": click.Option(["--compile"], is_flag=True, default=None, help="Let torch.compile make the network faster."),
     "refiner.options.model": click.Option(["--clip-model"], metavar="NAME", help="The refiner's CLIP, a model of open_clip."),
     "refiner.options.weights": click.Option(["--clip-weights"], metavar="FILE|TAG|random", help="The weights of that CLIP."),
 }
@@ -74,6 +79,7 @@ TASK = click.Option(
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting, e.g. training.weight_decay=0.1; repeatable.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the run; default: runs/TASK, numbered.")
 @click.option("--resume", metavar="RUN", type=click.Path(path_type=Path), help="Go on with the run in this folder.")
+@click.option("--dry-run", is_flag=True, help="Build everything, do two steps, estimate time and memory, and write nothing.")
 @click.option("--show-config", is_flag=True, help="Print all settings and where each came from, and stop.")
 @json_option
 def train(
@@ -83,6 +89,7 @@ def train(
     assignments: tuple[str, ...],
     out: Path | None,
     resume: Path | None,
+    dry_run: bool,
     show_config: bool,
     as_json: bool,
     **options: Any,
@@ -109,6 +116,9 @@ def train(
     if show_config:
         _show_config(resolved, as_json)
         return
+    if dry_run:
+        _rehearse(resolved, entry, as_json)
+        return
     from ..training.run import train as run
     from ..training.stopping import StoppedError
 
@@ -124,6 +134,19 @@ def train(
         print_json(summary.as_json())
     else:
         _show_summary(summary, task)
+
+
+def _rehearse(resolved: Resolved, entry: Entry, as_json: bool) -> None:
+    """What the run would take."""
+    from ..training.rehearsal import rehearse
+
+    found = rehearse(resolved, entry)
+    if as_json:
+        print_json(found.as_json())
+        return
+    click.echo(f"{found.pictures} pictures, {found.parameters / 1e6:.1f} M trained parameters on {found.device}")
+    click.echo(f"{found.seconds_a_step:.2f} s a step; {found.steps} steps in about {timedelta(seconds=round(found.seconds))}")
+    click.echo(f"memory: {found.memory_mib} MiB; nothing was written")
 
 
 def _show_config(resolved: Resolved, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .run import Summary
 
 SHOWN = 16
+CURVES = "curves.png"
 
 
 def contact_picture(model: Model, pictures: Pictures, count: int = SHOWN) -> Picture:
@@ -41,6 +43,28 @@ def write_samples(folder: Path, model: Model, pictures: Pictures) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     write_image(path, contact_picture(model, pictures))
     return path
+
+
+def write_curves(path: Path, log: Path, task: Task) -> None:
+    """Loss, its four groups and the primary metric over the steps, as a picture, from the run's `metrics.jsonl`."""
+    from matplotlib.figure import Figure
+
+    lines = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    losses, scores = figure.subplots(1, 2)
+    for name in ("loss", "loss_clip", "loss_label", "loss_mask", "loss_box"):
+        points = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
+        if any(value for _, value in points):
+            losses.plot(*zip(*points, strict=True), label=name, linewidth=2 if name == "loss" else 1)
+            losses.legend()
+    losses.set(title="training", xlabel="step")
+    metric = f"validation_{task.primary_metric}"
+    points = [(line["step"], line[metric]) for line in lines if metric in line]
+    if points:
+        scores.plot(*zip(*points, strict=True), marker="o")
+    scores.set(title=f"{task.primary_metric} on the validation pictures", xlabel="step")
+    with replacing(path) as beside:
+        figure.savefig(beside, dpi=100)
 
 
 def write_report(path: Path, summary: Summary, task: Task, config: RunConfig, prompts: Sequence[Mapping[str, str]]) -> None:
@@ -73,6 +97,9 @@ def write_report(path: Path, summary: Summary, task: Task, config: RunConfig, pr
             "|---|---:|",
             *(f"| {'**' * (name == best)}{name}{'**' * (name == best)} | {value:.4f} |" for name, value in summary.baselines.items()),
         ]
+    if summary.skipped:
+        lines += ["", f"Pictures that could not be read and were left out ({len(summary.skipped)}): {', '.join(summary.skipped)}"]
+    lines += ["", f"![loss and validation score over the steps]({CURVES})"]
     if summary.samples:
         lines += ["", f"![picture, truth, prediction]({summary.samples.relative_to(path.parent)})"]
     with replacing(path) as beside:

@@ -29,7 +29,7 @@ from ..registry import Entry, registry
 from .data import RunData, load_data
 from .folder import CONFIG, check_same, held, identity, new_folder, write_config
 from .loop import BEST, LATEST, Progress, Trainer
-from .report import write_report, write_samples
+from .report import CURVES, write_curves, write_report, write_samples
 from .state import load_state
 from .team import Team
 from .update import Update, share_of_batch
@@ -55,6 +55,8 @@ class Summary:
     """The primary metric of predictions that need no learning, on the same test pictures; for practice images."""
     samples: Path | None
     """A contact sheet: picture, truth, prediction."""
+    skipped: tuple[str, ...] = ()
+    """Training pictures that could not be read."""
 
     def as_json(self) -> dict[str, Any]:
         return {**vars(self), "validation": dict(self.validation), "test": dict(self.test), "baselines": dict(self.baselines)}
@@ -76,15 +78,13 @@ def train(
     config = resolved.config
     if folder and (folder / LATEST).exists() and not resume:
         raise ConfigError(f"{folder} holds a run already; go on with it by --resume {folder}, or choose another --out")
-    accelerator = _accelerator(config)
-    team = Team(accelerator)
-    share_of_batch(config, team.size)
+    accelerator, team = begin(config)
     folder = team.told(folder or new_folder(task.get()))
     if resume and not (folder / CONFIG).is_file():
         raise WeightsError(f"{folder} is not the folder of a run: it has no {CONFIG}, which --resume reads")
     with held(folder) if team.leads else nullcontext():
         team.wait()
-        trainer, data = _build(resolved, task, folder, accelerator, team, resume=resume)
+        trainer, data = assemble(resolved, task, folder, accelerator, team, resume=resume)
         if team.leads:
             write_config(folder, config.model_copy(update={"task": task.reference}))  # so that a task in a file is found again
         if not trainer.ended:
@@ -94,7 +94,9 @@ def train(
         return _finish(trainer, data, folder) if team.leads else None
 
 
-def _build(resolved: Resolved, task: Entry, folder: Path, accelerator: Accelerator, team: Team, *, resume: bool) -> tuple[Trainer, RunData]:
+def assemble(
+    resolved: Resolved, task: Entry, folder: Path, accelerator: Accelerator, team: Team, *, resume: bool = False
+) -> tuple[Trainer, RunData]:
     """Everything that a run is made of, in the state that was saved in `folder` if it goes on. Writes nothing."""
     config, chosen = resolved.config, task.get()
     torch.manual_seed(config.training.seed)
@@ -126,13 +128,16 @@ def _finish(trainer: Trainer, data: RunData, folder: Path) -> Summary:
     baselines = dict(data.baselines(trainer.task.primary_metric))
     shown = data.test or data.validation
     samples = write_samples(folder / "samples", best, shown) if shown else None
-    summary = Summary(folder, folder / LATEST, folder / BEST, trainer.step, trainer.seconds, trainer.scores, test, baselines, samples)
+    places = (folder, folder / LATEST, folder / BEST)
+    skipped = tuple(trainer.skipped)
+    summary = Summary(*places, trainer.step, trainer.seconds, trainer.scores, test, baselines, samples, skipped)
+    write_curves(folder / CURVES, folder / "metrics.jsonl", trainer.task)
     write_report(folder / "report.md", summary, trainer.task, config, trainer.description["prompts"])
     return summary
 
 
-def _accelerator(config: RunConfig) -> Accelerator:
-    """Device and precision as asked for; both fail here and not in the middle of the run."""
+def begin(config: RunConfig) -> tuple[Accelerator, Team]:
+    """Device, precision and processes as asked for; what cannot work fails here and not in the middle of the run."""
     device = choose_device(config.training.device)
     precision = config.training.precision
     if precision == "fp16" and device.type == "cpu":
@@ -143,7 +148,10 @@ def _accelerator(config: RunConfig) -> Accelerator:
     AcceleratorState._reset_state(reset_partial_state=True)
     if config.training.auto_batch and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("--auto-batch works for one process; for several choose the parts by --set training.accumulate=N")
-    return Accelerator(cpu=device.type == "cpu", mixed_precision={"fp32": "no"}.get(precision, precision))
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision={"fp32": "no"}.get(precision, precision))
+    team = Team(accelerator)
+    share_of_batch(config, team.size)
+    return accelerator, team
 
 
 def _build_refiner(config: RunConfig, prompts: tuple[Prompts, ...], model: Model) -> tuple[nn.Module, str] | None:

@@ -1,0 +1,59 @@
+"""``focus train --dry-run``: everything is built, two steps are done, nothing is written."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ..config import Resolved
+from ..registry import Entry
+from .memory import memory_in_use
+from .run import assemble, begin
+from .validation import score
+
+STEPS = 2
+SCORED = 4
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a run will take, estimated from its second step and the scoring of a few pictures."""
+
+    device: str
+    seconds_a_step: float
+    seconds: float
+    """Of the whole run, with what it spends on scoring."""
+    steps: int | None
+    """Of the whole run; for a run of so many minutes as many as fit."""
+    memory_mib: int
+    pictures: int
+    parameters: int
+    """Those that are trained."""
+
+    def as_json(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+def rehearse(resolved: Resolved, task: Entry) -> Rehearsal:
+    """Build all parts of a run and do its first two steps. Raises what the run would raise."""
+    plan = resolved.config.training
+    accelerator, team = begin(resolved.config)
+    trainer, data = assemble(resolved, task, Path(), accelerator, team)
+    update = trainer.update
+    ends = []
+    for step, batch in enumerate(islice(data.batches(resolved.config, team, first_step=0, device=trainer.device), STEPS)):
+        float(update(batch, step, plan.learning_rate)["loss"])  # waits for the device
+        ends.append(time.monotonic())
+    a_step = ends[-1] - ends[-2]
+    scored = data.validation[:SCORED] if data.validation else []
+    score(trainer.model, scored, trainer.task.metrics)
+    a_score = (time.monotonic() - ends[-1]) * len(data.validation or ()) / max(len(scored), 1)
+    each = a_step + a_score / plan.checkpoint_every
+    steps = plan.steps if plan.steps else int(60 * (plan.minutes or 0) / each)
+    seconds = min(steps * each, 60 * plan.minutes) if plan.minutes else steps * each
+    trained = sum(parameter.numel() for parameter in update.trained)
+    pictures = len(data.samples.pictures)
+    return Rehearsal(str(trainer.device), a_step, seconds, steps, memory_in_use(trainer.device), pictures, trained)
