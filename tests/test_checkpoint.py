@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from focus_framework import WeightsError, __version__
 from focus_framework.build import build_network
 from focus_framework.checkpoint import describe, load_network, open_checkpoint, read_checkpoint, read_description, write_checkpoint
-from focus_framework.checkpoint.format import FORMAT, KEY
+from focus_framework.checkpoint.format import FORMAT, KEY, is_pickle
 from focus_framework.cli.checkpoint import checkpoint as command
 from focus_framework.config import RunConfig, resolve
 from focus_framework.prompts import choose
@@ -143,6 +143,19 @@ def damaged(path: Path, **changes: Any) -> Path:
     copy = path.with_name("damaged.safetensors")
     save_file(state, copy, metadata={KEY: json.dumps(description | changes)})
     return copy
+
+
+@pytest.mark.parametrize("length", [0x80, 0x0280, 0x0480])
+def test_no_length_of_the_header_makes_a_checkpoint_a_pickle(tmp_path: Path, length: int) -> None:
+    """A safetensors file starts with that length, and a pickle with the byte 0x80."""
+    path = tmp_path / "x.safetensors"
+    padding = 0
+    while path.exists() is False or path.read_bytes()[:8] != length.to_bytes(8, "little"):
+        write_checkpoint(path, {}, {"padding": "-" * padding})
+        padding += 1
+        assert padding < 0x500
+    assert not is_pickle(path)
+    assert read_description(path)["padding"] == "-" * (padding - 1)
 
 
 class TestRefusals:

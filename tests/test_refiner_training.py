@@ -57,7 +57,7 @@ def test_the_checkpoint_has_the_prompts_and_nothing_of_the_refiner(run: tuple[st
         keys = list(checkpoint.keys())
     assert keys and not [key for key in keys if "clip" in key or "refiner" in key or ("_embed." in key and "text" in key)]
     state = torch.load(folder / "training-state" / "state.pt", weights_only=True)
-    trained = {key.split(".")[0] for key in state["refiner"]}
+    trained = {key.split(".")[0] for key in state["update"]["refiner"]}
     assert trained == ({"image_embed", "text_embed"} if name == "clip-release" else set())
 
 
@@ -81,4 +81,4 @@ def test_it_goes_on_with_the_refiner_as_it_was(run: tuple[str, Path]) -> None:
     after = torch.load(run[1] / "training-state" / "state.pt", weights_only=True)
     assert (before["step"], after["step"]) == (2, 3)
     key = "image_embed.bn1.num_batches_tracked"
-    assert after["refiner"][key] == before["refiner"][key] * 3 // 2  # as many heads in the third step as in each before
+    assert after["update"]["refiner"][key] == before["update"]["refiner"][key] * 3 // 2  # as many heads in the third step as in each before

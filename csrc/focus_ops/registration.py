@@ -84,8 +84,7 @@ def _reference_gradient(ctx: Any, reference_points: Tensor, grad_offsets: Tensor
     sizes = zip(ctx.spatial_shapes[::2], ctx.spatial_shapes[1::2], strict=True)
     # Multiplied by plain numbers: a tensor made of them would tie a compiled graph to one size.
     levels = [
-        torch.stack((pixels[:, :, level, 0] * width, pixels[:, :, level, 1] * height), -1)
-        for level, (height, width) in enumerate(sizes)
+        torch.stack((pixels[:, :, level, 0] * width, pixels[:, :, level, 1] * height), -1) for level, (height, width) in enumerate(sizes)
     ]
     gradient = torch.stack(levels, 2)
     return gradient.sum(0, keepdim=True) if reference_points.shape[0] == 1 else gradient

@@ -61,8 +61,9 @@ def read_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
 def is_pickle(path: str | Path) -> bool:
     """Whether the file begins like one that ``torch.save`` or pickle wrote."""
     with Path(path).open("rb") as file:
-        start = file.read(4)
-    return start == b"PK\x03\x04" or start[:1] == b"\x80"
+        start = file.read(9)
+    # A safetensors file starts with the length of its header, of which any byte may be a pickle's mark, and the header's brace.
+    return start[8:] != b"{" and (start[:4] == b"PK\x03\x04" or start[:1] == b"\x80")
 
 
 @contextmanager
