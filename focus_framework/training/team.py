@@ -73,6 +73,8 @@ class SharedBatchNorm(nn.BatchNorm2d):
         variance = _Mean.apply(centred.square().mean((0, 2, 3)))
         with torch.no_grad():
             count = x.numel() // x.shape[1] * dist.get_world_size()
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
         scale = self.weight * torch.rsqrt(variance + self.eps)
