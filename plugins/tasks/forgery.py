@@ -63,8 +63,8 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
     seam = blur(coverage, random.uniform(0, 0.8))
     below, above = processed(random, host, first), processed(random, donor, second)
     picture = below.astype(np.float32)
-    for _ in range(random.integers(1, 4)):  # blown-out lights and black holes are honest, though they hold no grain
-        outline = place(any_silhouette(random), centre=random.random(2), scale=random.uniform(0.3, 0.6), angle=random.uniform(0, 6))
+    for _ in range(random.integers(2, 6)):  # blown-out lights and black holes are honest, though they hold no grain
+        outline = place(any_silhouette(random), centre=random.random(2), scale=random.uniform(0.35, 0.7), angle=random.uniform(0, 6))
         picture = mix(picture, np.full_like(picture, random.choice([0, 255])), draw(outline, size))
     picture = mix(picture, above.astype(np.float32), seam)
     image = np.round(picture).astype(np.uint8)
