@@ -44,7 +44,7 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
     from focus_framework.data.silhouettes import any_silhouette, draw, place
     from focus_framework.data.textures import any_texture, lean
 
-    hue, kind = random.random(), random.choice(["vivid", "plain", "tone"], p=[0.82, 0.06, 0.12])
+    hue, kind = random.random(), random.choice(["vivid", "plain", "tone"], p=[0.7, 0.18, 0.12])
     dark = random.random() < 0.5
     value = random.uniform(0.05, 0.12) if kind == "tone" and not dark else random.uniform(0.4, 0.8)
     ground_saturation = random.uniform(0.5, 0.75) if kind == "plain" else random.uniform(0.02, 0.2)
