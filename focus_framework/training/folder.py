@@ -68,13 +68,20 @@ def saving(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not isinstance(error, SafetensorError) and "StreamWriter" not in str(error):
-            raise
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
+        if type(error) is RuntimeError and "inline_container" not in str(error):
+            raise  # nothing to do with the file that torch writes
         raise SaveError(
-            f"cannot write to {folder}: {reason}. What was saved before is whole: make room there, "
+            f"cannot write to {folder}: {_reason(error)}. What was saved before is whole: make room there, "
             f"and if a checkpoint exists, focus train --resume {folder} goes on from it"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if "inline_container" in str(error):  # torch's writer tells no more than that bytes are missing
+        return "the disk took only a part of the training state"
+    return str(error).splitlines()[0]
 
 
 def write_config(folder: Path, config: RunConfig) -> None:

@@ -52,16 +52,17 @@ class Log:
     def picture(self, name: str, image: NDArray[np.uint8], step: int) -> None:
         """A picture `[H, W, 3]` for TensorBoard."""
         if self._folder is not None:
-            self._board.add_image(name, image, step, dataformats="HWC")
+            with saving(self._folder):
+                self._board.add_image(name, image, step, dataformats="HWC")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if self._folder is not None:
-            with suppress(OSError):  # a full disk, of which `write` has told already
-                self._file.close()
-            self._board.close()
+            for part in (self._file, self._board):
+                with suppress(OSError):  # a full disk, of which `write` has told already
+                    part.close()
 
 
 def _complete_lines(path: Path) -> list[str]:

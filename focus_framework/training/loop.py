@@ -120,7 +120,7 @@ class Trainer:
                 if self.ended:
                     break
                 if signal:
-                    self.save(self.update.state())
+                    self.save(self._sound_state())
                     raise StoppedError(int(signal), self.step, self.folder)
 
     def _fit(self, batch: Mapping[str, Any]) -> None:
@@ -156,8 +156,7 @@ class Trainer:
 
     def checkpoint(self, log: Log) -> dict[str, float]:
         """Score the network and save it: the latest, the best if it is, and the state to go on from. Returns the scores."""
-        self.health.check()
-        state = self.update.state()
+        state = self._sound_state()
         model = self.model
         scores = self.team.told(self._score(model, log) if self.team.leads else {})
         self.update.model.train()
@@ -181,12 +180,17 @@ class Trainer:
         log.picture("validation", contact_picture(model, self.validation, SHOWN), self.step)
         return scores
 
-    def save(self, state: Mapping[str, Any], *, validation: Mapping[str, float] | None = None, best: bool = False) -> None:
-        """Write the checkpoint and the state, without a look at the validation pictures. Raises `SaveError` or `DivergedError`; what
-        was saved before is whole then."""
+    def _sound_state(self) -> dict[str, Any]:
+        """What is to be saved. Raises `DivergedError` where the run has gone wrong."""
         self.health.check()
+        state = self.update.state()
+        check_weights([*state["network"].values(), *self.update.best_network.state_dict().values()], self.step)
+        return state
+
+    def save(self, state: Mapping[str, Any], *, validation: Mapping[str, float] | None = None, best: bool = False) -> None:
+        """Write the checkpoint and the state, without a look at the validation pictures. Raises `SaveError`; what was saved before is
+        whole then."""
         weights = self.update.best_network.state_dict()
-        check_weights([*state["network"].values(), *weights.values()], self.step)
         if self.team.leads:
             if not self.folder.is_dir():
                 raise SaveError(f"the run's folder {self.folder} is gone; nothing can be saved at step {self.step}")
