@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from .errors import ConfigError, did_you_mean
+
+SMALLEST_TILE = 64
 
 
 class Section(BaseModel):
@@ -125,6 +127,19 @@ class PredictionConfig(Section):
         "soft", description="joint prediction as a soft map, the release's hard rule, or the foreground query alone"
     )
     threshold: float = Field(0.5, gt=0, lt=1)
+    flip: bool = Field(False, description="average the maps of the picture and of its mirror image")
+    scales: list[Annotated[float, Field(ge=0.25, le=4)]] = Field(
+        [1.0], min_length=1, description="average the maps at these multiples of the preprocessing size"
+    )
+    tile: int = Field(0, description="side, in pixels, of the tiles that larger pictures are cut into; 0: never")
+    overlap: float = Field(0.25, ge=0, le=0.75, description="share of a tile that it has in common with the next one")
+
+    @field_validator("tile")
+    @classmethod
+    def _worth_a_pass(cls, tile: int) -> int:
+        if tile != 0 and tile < SMALLEST_TILE:
+            raise ValueError(f"should be 0 or at least {SMALLEST_TILE}")
+        return tile
 
 
 class TrainingConfig(Section):
@@ -236,6 +251,14 @@ def resolve(
 def task_in(file: Path) -> str | None:
     """The task that a configuration file names, if it names one."""
     return _read_file(file).get("task")
+
+
+def with_prediction(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
+    """A checkpoint's configuration with other settings of `PredictionConfig`, by name; None keeps what it says. Raises `ConfigError`."""
+    given = {f"prediction.{name}": value for name, value in settings.items() if value is not None}
+    for key in given:
+        _check_known(key, "prediction")
+    return _validate(flatten(config.model_dump(exclude_none=True)) | given, dict.fromkeys(given, "prediction")) if given else config
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -15,13 +15,14 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as V
 
-from .config import PreprocessingConfig, RunConfig
+from .config import PreprocessingConfig, RunConfig, with_prediction
 from .device import choose_device
 from .errors import DataError
 from .images import read_image
 from .interfaces import StagedBackbone
 from .model.joint import Rule, join
 from .model.network import MULTIPLE, Network
+from .views import predict_maps
 
 ImageLike: TypeAlias = "str | PathLike[str] | Image.Image | NDArray[np.uint8] | Tensor"
 
@@ -59,11 +60,13 @@ class Prepared:
     """(height, width) of the picture as it came."""
 
 
-def resized_size(height: int, width: int, rule: PreprocessingConfig) -> tuple[int, int]:
-    """(height, width) of a picture before padding: a square, or its short side at `rule.size` unless the long one gets too long."""
+def resized_size(height: int, width: int, rule: PreprocessingConfig, scale: float = 1.0) -> tuple[int, int]:
+    """(height, width) of a picture before padding: a square, or its short side at `rule.size` unless the long one gets too long;
+    all of it times `scale`. A square stays one that needs no padding."""
     if rule.resize == "square":
-        return rule.size, rule.size
-    scale = min(rule.size / min(height, width), rule.longest / max(height, width))
+        side = max(1, round(rule.size * scale / MULTIPLE)) * MULTIPLE
+        return side, side
+    scale *= min(rule.size / min(height, width), rule.longest / max(height, width))
     return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
 
@@ -94,15 +97,20 @@ class Model(nn.Module):
         """Pictures `[..., 3, H, W]` in 0..1 to network input."""
         return (images - self.mean) / self.std
 
-    def prepare(self, image: NDArray[np.uint8]) -> Prepared:
-        """Resize, normalise, pad to multiples of 32: the one road from a picture to the network."""
+    def padded_size(self, height: int, width: int, scale: float = 1.0) -> tuple[int, int]:
+        """(height, width) that the network sees of a picture of that size."""
+        resized = resized_size(height, width, self.config.preprocessing, scale)
+        return resized[0] + -resized[0] % MULTIPLE, resized[1] + -resized[1] % MULTIPLE
+
+    def prepare(self, image: NDArray[np.uint8], *, scale: float = 1.0) -> Prepared:
+        """Resize (to `scale` times the usual size), normalise, pad to multiples of 32: the one road from a picture to the network."""
         height, width = image.shape[:2]
-        size = resized_size(height, width, self.config.preprocessing)
+        size = resized_size(height, width, self.config.preprocessing, scale)
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).to(self.device)
         pixels = V.resize(pixels, list(size), antialias=True)
         normalised = self.normalise(pixels.float() / 255)
-        pad_bottom, pad_right = -size[0] % MULTIPLE, -size[1] % MULTIPLE
-        return Prepared(F.pad(normalised, (0, pad_right, 0, pad_bottom)), size, (height, width))
+        padded = self.padded_size(height, width, scale)
+        return Prepared(F.pad(normalised, (0, padded[1] - size[1], 0, padded[0] - size[0])), size, (height, width))
 
     @torch.inference_mode()
     def probabilities(self, batch: Sequence[Prepared], rule: Rule | None = None) -> list[Tensor]:
@@ -128,27 +136,15 @@ class Model(nn.Module):
         (uint8, or float in 0..1). Raises `DataError` for what is none of these."""
         if isinstance(images, list | tuple):
             return list(self.stream(images, batch_size=batch_size))
-        return next(self.stream([images], batch_size=1))
+        return next(self.stream([images], batch_size=batch_size))
 
     def stream(self, images: Iterable[ImageLike], *, batch_size: int = 8) -> Iterator[Result]:
-        """`predict` for any number of pictures: they are read as they are needed, results come in order. Neighbours of one prepared
-        size go through the network together."""
+        """`predict` for any number of pictures: they are read as they are needed, results come in order. Those of one prepared size go
+        through the network together, `batch_size` of them or as many as memory allows. Raises `DeviceError` where it is too small
+        for one."""
         self.eval()
-        waiting: list[tuple[NDArray[np.uint8], Prepared]] = []
-        for image in images:
-            picture = as_array(image)
-            prepared = self.prepare(picture)
-            if waiting and (len(waiting) == batch_size or waiting[0][1].pixels.shape != prepared.pixels.shape):
-                yield from self._results(waiting)
-                waiting = []
-            waiting.append((picture, prepared))
-        if waiting:
-            yield from self._results(waiting)
-
-    def _results(self, waiting: Sequence[tuple[NDArray[np.uint8], Prepared]]) -> Iterator[Result]:
-        maps = self.probabilities([prepared for _, prepared in waiting])
-        for (picture, _), probability in zip(waiting, maps, strict=True):
-            yield Result(probability.cpu().numpy(), picture, self.config.prediction.threshold)
+        for picture, probability in predict_maps(self, map(as_array, images), batch_size):
+            yield Result(probability, picture, self.config.prediction.threshold)
 
 
 def as_array(image: ImageLike) -> NDArray[np.uint8]:
@@ -168,13 +164,16 @@ def as_array(image: ImageLike) -> NDArray[np.uint8]:
     raise DataError(f"a picture is a path, a PIL image, a uint8 array [H, W, 3] or a tensor [3, H, W], not {what}")
 
 
-def load(reference: str | PathLike[str], *, device: str = "auto") -> Model:
+def load(reference: str | PathLike[str], *, device: str = "auto", **prediction: Any) -> Model:
     """A model from a checkpoint: a file of ours, a released ``.pth``, or ``hf://owner/name``. Nothing in the file is run.
 
-    Raises `WeightsError` for what is no checkpoint, `PluginError` where its backbone or enhancer is not installed.
+    `prediction` replaces settings of `PredictionConfig` that the checkpoint carries, e.g. ``flip=True``, ``tile=1024``.
+
+    Raises `WeightsError` for what is no checkpoint, `PluginError` where its backbone or enhancer is not installed, `ConfigError` for
+    a setting that does not exist or a value it cannot have.
     """
     from .checkpoint import open_checkpoint
 
     where = choose_device(device)
     config, network, description = open_checkpoint(str(reference))
-    return Model(config, network, description).to(where).eval()
+    return Model(with_prediction(config, prediction), network, description).to(where).eval()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,9 +80,11 @@ def write_predictions(
     *,
     forms: Sequence[str] = ("mask",),
     category: str = "foreground",
+    batch_size: int = 8,
     on_done: Callable[[Source], None] = lambda source: None,
 ) -> Report:
-    """Predict picture by picture and write each in every form: into `out`, or into a folder a form where there are several.
+    """Predict pictures, `batch_size` at a time, and write each in every form: into `out`, or into a folder a form where there are
+    several.
 
     All forms of a picture are written or none; a picture that cannot be read or written is reported and the others go on. `rle` is one
     COCO file for all, `out`/rle.json, whose category is named `category`. Raises `ConfigError` for an unknown form, and before
@@ -94,22 +97,46 @@ def write_predictions(
     coco = Coco(category)
     for folder in (out, *folders.values()):
         folder.mkdir(parents=True, exist_ok=True)
-    for source in sources:
+
+    def failed(source: Source, error: Exception) -> None:
+        report.failed[source.path] = str(error) or type(error).__name__
+        on_done(source)
+
+    for source, result in _predict(model, sources, batch_size, failed):
         try:
-            result = model.predict(read_image(source.path))
             drawn = {folder / f"{source.name}.png": render(form, result) for form, folder in folders.items()}
             _write_all(drawn)
         except (DataError, OSError, MemoryError) as error:
-            report.failed[source.path] = str(error) or type(error).__name__
+            failed(source, error)
         else:
             report.written[source.path] = list(drawn)
             if "rle" in forms:
                 coco.add(source.path, result)
                 report.written[source.path].append(out / RLE_FILE)
-        on_done(source)
+            on_done(source)
     if "rle" in forms and report.written:
         coco.write(out / RLE_FILE)
     return report
+
+
+def _predict(
+    model: Model, sources: Iterable[Source], batch_size: int, failed: Callable[[Source, Exception], None]
+) -> Iterator[tuple[Source, Result]]:
+    """The results of the pictures that can be read."""
+    waiting: deque[Source] = deque()
+
+    def readable() -> Iterator[NDArray[np.uint8]]:
+        for source in sources:
+            try:
+                picture = read_image(source.path)
+            except (DataError, OSError, MemoryError) as error:
+                failed(source, error)
+            else:
+                waiting.append(source)
+                yield picture
+
+    for result in model.stream(readable(), batch_size=batch_size):
+        yield waiting.popleft(), result
 
 
 def render(form: str, result: Result) -> NDArray[np.uint8]:

@@ -16,7 +16,7 @@ from focus_framework import ConfigError, DataError
 from focus_framework.predict import Result
 from focus_framework.predictions import FORMS, Source, find_sources, parse_forms, run_lengths, write_predictions
 
-RED = SimpleNamespace(predict=lambda image: Result((image[..., 0] / 255).astype(np.float32), image))
+RED = SimpleNamespace(stream=lambda images, batch_size: (Result((image[..., 0] / 255).astype(np.float32), image) for image in images))
 
 
 def picture(path: Path, *, height: int = 20, width: int = 30) -> Path:

@@ -7,7 +7,8 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -21,6 +22,35 @@ if TYPE_CHECKING:
     from ..registry import Kind
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, all else on stderr.")
+
+
+def prediction_options(command: Callable[..., None]) -> Callable[..., None]:
+    """How a model sees a picture; the command gets what was given as one mapping, `prediction`, for `load`."""
+    options = (
+        click.option("--flip/--no-flip", default=None, help="Average with the mask of the mirror image."),
+        click.option(
+            "--scales", callback=_numbers, metavar="S,...", help="Average over these multiples of the network's size: 0.75,1,1.25."
+        ),
+        click.option(
+            "--tile", type=int, metavar="PIXELS", help="Cut larger pictures into tiles of this side, blended where they overlap; 0: never."
+        ),
+        click.option("--overlap", type=float, metavar="SHARE", help="Share of a tile that it has in common with the next one."),
+    )
+
+    @wraps(command)
+    def gathered(*args: Any, **given: Any) -> None:
+        command(*args, prediction={name: given.pop(name) for name in ("flip", "scales", "tile", "overlap")}, **given)
+
+    for option in reversed(options):
+        gathered = option(gathered)
+    return gathered
+
+
+def _numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> list[float] | None:
+    try:
+        return None if value is None else [float(part) for part in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no list of numbers such as 0.75,1,1.25") from None
 
 
 def print_json(result: Mapping[str, Any]) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import ConfigError
 from ..interfaces import METRICS
-from .common import Progress, complete_plugins, json_option, note, print_json
+from .common import Progress, complete_plugins, json_option, note, prediction_options, print_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ..interfaces import Task
     from ..predict import Model
@@ -34,7 +34,10 @@ new_file = click.Path(dir_okay=False, path_type=Path)
 )
 @click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the known data sets lie.")
 @click.option("--protocol", default="standard", show_default=True, type=click.Choice(["standard", "release"]), help="By which rules.")
-@click.option("--batch-size", default=8, show_default=True, type=click.IntRange(min=1), help="Pictures that go through the model together.")
+@prediction_options
+@click.option(
+    "--batch-size", default=8, show_default=True, type=click.IntRange(min=1), help="Pictures together; fewer where memory is short."
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option("--csv", "csv_file", type=new_file, metavar="FILE", help="Also write the table as CSV.")
 @click.option("--latex", "latex_file", type=new_file, metavar="FILE", help="Also write the table for LaTeX.")
@@ -50,6 +53,7 @@ def evaluate(
     data: tuple[str, ...],
     data_root: Path | None,
     protocol: str,
+    prediction: dict[str, Any],
     batch_size: int,
     device: str,
     csv_file: Path | None,
@@ -69,11 +73,13 @@ def evaluate(
     from ..tables import as_csv, as_latex, tables
 
     task = registry().find_task(task_plugin).get() if task_plugin else None
+    seen: dict[str, Any] = {}
     if predictions:
         sections = [_measure_files(predictions, masks or data[0], data_root, task, protocol, report_file is not None)]
     else:
         assert checkpoint is not None  # _check_call has seen to it
-        model = _load(checkpoint, device)
+        model = _load(checkpoint, device, prediction)
+        seen = {"prediction": model.config.prediction.model_dump()}
         task = task or _task_named(model.task)
         references = data or ("practice",)
         sections = [_measure_model(model, name, data_root, task, protocol, batch_size, report_file is not None) for name in references]
@@ -89,7 +95,7 @@ def evaluate(
     if as_json:
         from ..metrics import PROTOCOLS
 
-        print_json({"results": [section.evaluation.as_json() for section in sections], "protocol": asdict(PROTOCOLS[protocol])})
+        print_json({"results": [section.evaluation.as_json() for section in sections], "protocol": asdict(PROTOCOLS[protocol]), **seen})
     else:
         _print(made, sections)
 
@@ -115,10 +121,10 @@ def _task_named(name: str) -> Task | None:
         return None
 
 
-def _load(checkpoint: str, device: str) -> Model:
+def _load(checkpoint: str, device: str, prediction: Mapping[str, Any]) -> Model:
     from ..predict import load
 
-    model = load(checkpoint, device=device)
+    model = load(checkpoint, device=device, **prediction)
     note(f"measuring on {model.device}")
     return model
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from .common import Progress, json_option, note, print_json
+from .common import Progress, json_option, note, prediction_options, print_json
 
 
 @click.command()
@@ -21,9 +22,22 @@ from .common import Progress, json_option, note, print_json
     metavar="FORM,...",
     help="mask (grey, the default), binary, cutout (RGBA), overlay, rle (one COCO JSON); several at once.",
 )
+@prediction_options
+@click.option(
+    "--batch-size", default=8, show_default=True, type=click.IntRange(min=1), help="Pictures together; fewer where memory is short."
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @json_option
-def predict(inputs: tuple[Path, ...], checkpoint: str, out: Path, forms: tuple[str, ...], device: str, as_json: bool) -> None:
+def predict(
+    inputs: tuple[Path, ...],
+    checkpoint: str,
+    out: Path,
+    forms: tuple[str, ...],
+    prediction: dict[str, Any],
+    batch_size: int,
+    device: str,
+    as_json: bool,
+) -> None:
     """Write the masks of pictures, at the pictures' own size.
 
     A folder stands for the pictures in it. A file is named after its picture, OUT/STEM.png; with several forms each has a folder of its
@@ -34,10 +48,16 @@ def predict(inputs: tuple[Path, ...], checkpoint: str, out: Path, forms: tuple[s
     chosen, sources = parse_forms(forms), find_sources(inputs)  # before torch is imported: a wrong call is told at once
     from ..predict import load
 
-    model = load(checkpoint, device=device)
+    model = load(checkpoint, device=device, **prediction)
     with Progress(len(sources), "predicted") as progress:
         report = write_predictions(
-            model, sources, out, forms=chosen, category=model.task, on_done=lambda source: progress.advance(source.path.name)
+            model,
+            sources,
+            out,
+            forms=chosen,
+            category=model.task,
+            batch_size=batch_size,
+            on_done=lambda source: progress.advance(source.path.name),
         )
     for path, error in report.failed.items():
         note(f"failed: {path}: {error}" if str(path) not in error else f"failed: {error}")
