@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from focus_framework import ConfigError, DeviceError
 from focus_framework.build import build_network
 from focus_framework.config import RunConfig, resolve, with_prediction
-from focus_framework.predict import ImageLike, Model
+from focus_framework.predict import Model
 from focus_framework.views import spans
 
 SURE = torch.tensor([[20.0, 0.0, 0.0], [0.0, 20.0, 0.0]])
@@ -179,8 +179,8 @@ def test_scales_are_multiples_of_the_network_size() -> None:
 
 def test_pictures_of_mixed_sizes_come_in_order_and_share_batches() -> None:
     network = Recorder()
-    pictures: list[ImageLike] = [noise(*size, seed=seed) for seed, size in enumerate([(64, 96), (96, 64), (64, 96), (96, 64), (64, 96)])]
-    results = model(network).predict(pictures, batch_size=4)
+    pictures = [noise(*size, seed=seed) for seed, size in enumerate([(64, 96), (96, 64), (64, 96), (96, 64), (64, 96)])]
+    results = model(network).predict(tuple(pictures), batch_size=4)
     for picture, result in zip(pictures, results, strict=True):
         assert result.image is picture
         np.testing.assert_allclose(result.probability, expected(picture), atol=1e-6)
@@ -189,9 +189,9 @@ def test_pictures_of_mixed_sizes_come_in_order_and_share_batches() -> None:
 
 def test_batches_are_halved_until_they_fit(caplog: pytest.LogCaptureFixture) -> None:
     network = Recorder(room=3)
-    pictures: list[ImageLike] = [noise(64, 64, seed=seed) for seed in range(20)]
+    pictures = [noise(64, 64, seed=seed) for seed in range(20)]
     with caplog.at_level(logging.WARNING, logger="focus_framework"):
-        results = model(network).predict(pictures, batch_size=8)
+        results = model(network).predict(tuple(pictures), batch_size=8)
     for picture, result in zip(pictures, results, strict=True):
         np.testing.assert_allclose(result.probability, expected(picture), atol=1e-6)
     assert [shape[0] for shape in network.seen] == [8, 4, *[2] * 10]  # found once, kept for the rest
