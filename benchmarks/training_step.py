@@ -1,0 +1,196 @@
+"""A training step of ours against a straightforward one, on two threads of the CPU.
+
+    python benchmarks/training_step.py
+
+Both train the same network (width 384, 12 blocks, edge enhancer with ResNet-50, 9 decoder layers) at 256 x 256, batch 2, with a CLIP
+refiner of three layers on all heads. The straightforward one is built as one writes it first, and as the authors' release has it: the
+edge image by OpenCV and the first mask's PCA by scikit-learn on the host, picture by picture; deformable attention in plain PyTorch;
+matching by scipy and losses head by head; a pass through CLIP for each picture and head, the two prompts encoded anew each time.
+
+The variants take turns in one process each, so that a busy machine slows both; seconds are those of the processor. Weights are random:
+time does not depend on them. Aim: a third of the straightforward step, or less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+SIZE, BATCH = 256, 2
+SETTINGS = {
+    "backbone.name": "vit",
+    "backbone.weights": "none",
+    "backbone.options": {"patch_size": 16, "embed_dim": 384, "depth": 12, "num_heads": 6, "init_values": 1.0},
+    "enhancer.name": "edge",
+    "enhancer.options.trunk": "resnet50",
+    "enhancer.options.weights": "none",
+    "preprocessing.size": SIZE,
+    "training.batch_size": BATCH,
+    "training.steps": 1000,
+    "training.device": "cpu",
+    "refiner.heads": "all",
+}
+CLIP = {
+    "embed_dim": 512,
+    "vision_cfg": {"image_size": 224, "layers": 3, "width": 768, "head_width": 64, "patch_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 3},
+}
+
+
+def worker(variant: str, threads: int, pipe: Any) -> None:
+    """Answers every message with the seconds of one step."""
+    os.environ["FOCUS_OPS"] = "reference" if variant == "straightforward" else ""
+    import torch
+    from accelerate import Accelerator
+
+    from focus_framework.build import build_network
+    from focus_framework.config import resolve
+    from focus_framework.predict import Model
+    from focus_framework.training.team import Team
+    from focus_framework.training.update import Update
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    config = resolve("shadow", preset="paper-large", options=SETTINGS).config
+    model = Model(config, build_network(config))
+    accelerator = Accelerator(cpu=True, mixed_precision="no")
+    update = Update(config, model, accelerator, Team(accelerator), (_refiner(), "all"))
+    if variant == "straightforward":
+        _straighten(update)
+    square = torch.zeros(BATCH, SIZE, SIZE, dtype=torch.uint8)
+    square[:, 60:160, 40:200] = 1
+    batch = {"image": torch.rand(BATCH, 3, SIZE, SIZE), "mask": square}
+    for step, _ in enumerate(iter(pipe.recv, None)):
+        start = time.process_time()
+        loss = float(update(batch, step, 1e-5)["loss"])
+        pipe.send((time.process_time() - start, loss))
+
+
+def _refiner() -> Any:
+    from focus_plugins.refiners.contrast import build
+
+    from focus_framework import Prompts
+
+    prompts = [Prompts("It's an image of shadow without background.", "It's an image of background without shadow.")]
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "open_clip_config.json").write_text(json.dumps({"model_cfg": CLIP, "preprocess_cfg": {}}))
+        return build(prompts, mean=(0.5,) * 3, std=(0.25,) * 3, model=f"local-dir:{folder}", weights="random")
+
+
+def _straighten(update: Any) -> None:
+    """Put the straightforward parts in the places of ours."""
+    from focus_framework.model import ground_decoder
+    from focus_framework.training import update as module
+
+    ground_decoder.first_mask_logits = _host_pca
+    update.model.network.encoder.prior.overlay.forward = _host_edges(update.model)
+    module.losses = _losses_by_head(module.losses)
+    update._shared_refiner = _clip_one_by_one(update.refiner)
+
+
+def _host_edges(model: Any) -> Callable[[Any], Any]:
+    import cv2
+    import numpy as np
+    import torch
+
+    def overlay(images: Any) -> Any:
+        laid = []
+        for image in images:
+            picture = ((image * model.std + model.mean).clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
+            blurred = cv2.GaussianBlur(picture, (5, 5), 1.4)
+            edges = np.stack([cv2.Canny(np.ascontiguousarray(blurred[..., channel]), 100, 200) for channel in range(3)], -1)
+            laid.append(torch.from_numpy(cv2.addWeighted(blurred, 0.7, edges, 0.3, 0)).permute(2, 0, 1) / 255)
+        return (torch.stack(laid) - model.mean) / model.std
+
+    return overlay
+
+
+def _host_pca(tokens: Any, grid: tuple[int, int]) -> Any:
+    import torch
+    from sklearn.decomposition import PCA
+
+    masks = []
+    for picture in tokens.detach().numpy():
+        scores = PCA(n_components=1).fit_transform(picture)[:, 0]
+        scaled = torch.from_numpy((scores - scores.min()) / (scores.max() - scores.min()))
+        masks.append(scaled.unflatten(0, grid) - 0.6)
+    inside = torch.stack(masks)[:, None].float()
+    return torch.cat([inside, -inside], 1)
+
+
+def _losses_by_head(losses: Any) -> Any:
+    import torch
+    from scipy.optimize import linear_sum_assignment
+
+    from focus_framework.model.ground_decoder import Heads
+    from focus_framework.model.losses import LossTerms, matching_cost
+
+    def by_head(heads: Any, targets: Any, config: Any, draw: Any) -> Any:
+        terms, ordered = [], []
+        for index in range(len(heads.class_logits)):
+            head = Heads(*(tensor[index : index + 1] for tensor in heads))
+            with torch.no_grad():
+                cost = matching_cost(head, targets, draw(1, len(targets.masks), config.points, 2))
+                for picture in cost[0].numpy():
+                    linear_sum_assignment(picture)
+            found, order = losses(head, targets, config, draw)
+            terms.append(found)
+            ordered.append(order)
+        summed = LossTerms(*(torch.stack(list(group)).sum() for group in zip(*terms, strict=True)))
+        return summed, Heads(*(torch.cat(list(parts)) for parts in zip(*ordered, strict=True)))
+
+    return by_head
+
+
+def _clip_one_by_one(refiner: Any) -> Any:
+    import torch
+
+    from focus_framework import Prompts
+    from focus_framework.image_text import encode_prompts
+
+    prompts = [Prompts("It's an image of shadow without background.", "It's an image of background without shadow.")]
+
+    def one_by_one(images: Any, mask_logits: Any) -> Any:
+        passes = []
+        for head in mask_logits:
+            for image, masks in zip(images, head, strict=True):
+                refiner.text = encode_prompts(refiner.encoder, prompts)
+                passes.append(refiner(image[None], masks[None, None]))
+        return torch.stack(passes).mean()
+
+    return one_by_one
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3, help="steps of each variant that count; one more goes before them")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    context = multiprocessing.get_context("spawn")
+    pipes, times = {}, {}
+    for variant in ("straightforward", "ours"):
+        pipes[variant], there = context.Pipe()
+        context.Process(target=worker, args=(variant, arguments.threads, there), daemon=True).start()
+        times[variant] = []
+    for _ in range(arguments.rounds + 1):
+        for variant, pipe in pipes.items():
+            pipe.send("step")
+            times[variant].append(pipe.recv()[0])
+    print(f"width 384, 12 blocks, {SIZE} x {SIZE}, batch {BATCH}, {arguments.threads} threads, median of {arguments.rounds}\n")
+    print("| training step | CPU seconds |\n|---|---:|")
+    seconds = {variant: median(found[1:]) for variant, found in times.items()}
+    for variant, value in seconds.items():
+        print(f"| {variant} | {value:.2f} |")
+    print(f"\nours takes {seconds['ours'] / seconds['straightforward']:.2f} of the straightforward one")
+
+
+if __name__ == "__main__":
+    main()
