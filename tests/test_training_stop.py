@@ -177,7 +177,8 @@ class TestDisk:
     @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's own thread
     def test_a_folder_that_is_removed(self, tmp_path: Path) -> None:
         folder = tmp_path / "run"  # moved, not deleted: a deletion races with the thread that writes TensorBoard's events
-        with pytest.raises(SaveError, match=r"folder .* is gone; nothing can be saved at step 4"):
+        # The log or the checkpoint notices first.
+        with pytest.raises(SaveError, match=r"(cannot write to|the folder) \S*/run(:| is gone;)"):
             start(folder, at_step(3, lambda: folder.rename(tmp_path / "elsewhere")))
         assert not folder.exists()
 
