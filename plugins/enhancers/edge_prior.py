@@ -103,5 +103,6 @@ class EdgePrior(nn.Module):
         self.project = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in body.feature_info.channels())
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        features = self.trunk(self.overlay(image))
+        # Channels last: the convolutions are quicker on every device, and a map becomes tokens without a copy.
+        features = self.trunk(self.overlay(image).contiguous(memory_format=torch.channels_last))
         return [project(level) for project, level in zip(self.project, features, strict=True)]
