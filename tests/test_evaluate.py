@@ -14,18 +14,18 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from focus_framework import evaluate as evaluation_module
 from focus_framework import metrics
 from focus_framework.cli.evaluate import evaluate
 from focus_framework.data.pair import Pair
 from focus_framework.errors import ConfigError, DataError
-from focus_framework.evaluate import Evaluation, Score, evaluate_files, evaluate_model
+from focus_framework.evaluation import scoring
+from focus_framework.evaluation.report import best_median_worst
+from focus_framework.evaluation.samples import pair_predictions, published_figures
+from focus_framework.evaluation.scoring import Evaluation, Score, evaluate_files, evaluate_model
+from focus_framework.evaluation.tables import as_csv, as_latex, tables
 from focus_framework.images import write_image
 from focus_framework.interfaces import METRICS
 from focus_framework.predict import Result
-from focus_framework.report import best_median_worst
-from focus_framework.samples import pair_predictions, published_figures
-from focus_framework.tables import as_csv, as_latex, tables
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -120,8 +120,8 @@ def test_no_more_files_are_read_ahead_than_there_is_room_for() -> None:
             begun.append(index)
             yield str(index), dict
 
-    with evaluation_module.ThreadPoolExecutor(2) as pool:
-        for done, (name, _) in enumerate(evaluation_module._in_order(pool, jobs(), 4)):
+    with scoring.ThreadPoolExecutor(2) as pool:
+        for done, (name, _) in enumerate(scoring._in_order(pool, jobs(), 4)):
             assert name == str(done)
             assert len(begun) <= done + 4
 
@@ -154,7 +154,7 @@ def test_a_model_and_the_files_it_wrote_get_the_same_numbers(folders: tuple[Path
 
 def test_threads_are_given_back() -> None:
     before = torch.get_num_threads()
-    with pytest.raises(ValueError), evaluation_module._one_thread_each():
+    with pytest.raises(ValueError), scoring._one_thread_each():
         raise ValueError
     assert torch.get_num_threads() == before
 

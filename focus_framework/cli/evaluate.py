@@ -15,10 +15,10 @@ from .common import Progress, complete_plugins, json_option, note, prediction_op
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ..evaluation.report import Section
+    from ..evaluation.tables import Table
     from ..interfaces import Task
     from ..predict import Model
-    from ..report import Section
-    from ..tables import Table
 
 folder = click.Path(exists=True, file_okay=False, path_type=Path)
 new_file = click.Path(dir_okay=False, path_type=Path)
@@ -69,8 +69,8 @@ def evaluate(
     Numbers of the protocol standard equal PySODMetrics and scikit-learn; release is what the authors of FOCUS print (binarised maps).
     """
     _check_call(checkpoint, predictions, masks, data)
+    from ..evaluation.tables import as_csv, as_latex, tables
     from ..registry import registry
-    from ..tables import as_csv, as_latex, tables
 
     task = registry().find_task(task_plugin).get() if task_plugin else None
     seen: dict[str, Any] = {}
@@ -89,7 +89,7 @@ def evaluate(
     if latex_file:
         _write(latex_file, as_latex(made))
     if report_file:
-        from ..report import render
+        from ..evaluation.report import render
 
         _write(report_file, render(sections, made, task.primary_metric if task else "s_measure"))
     if as_json:
@@ -133,9 +133,9 @@ def _measure_files(
     predictions: Path, truth: Path | str, data_root: Path | None, task: Task | None, protocol: str, keep_scores: bool
 ) -> Section:
     from ..data.pairs import find_pairs
-    from ..evaluate import evaluate_files
-    from ..report import section_of_files
-    from ..samples import pair_predictions, published_figures
+    from ..evaluation.report import section_of_files
+    from ..evaluation.samples import pair_predictions, published_figures
+    from ..evaluation.scoring import evaluate_files
 
     by_name = isinstance(truth, str)
     predicted = pair_predictions(predictions, find_pairs(truth, task=task, root=data_root) if isinstance(truth, str) else truth)
@@ -154,9 +154,9 @@ def _measure_files(
 def _measure_model(
     model: Model, reference: str, data_root: Path | None, task: Task | None, protocol: str, batch_size: int, keep_scores: bool
 ) -> Section:
-    from ..evaluate import evaluate_model
-    from ..report import section_of_model
-    from ..samples import find_samples, published_figures
+    from ..evaluation.report import section_of_model
+    from ..evaluation.samples import find_samples, published_figures
+    from ..evaluation.scoring import evaluate_model
 
     samples = find_samples(reference, task=task, root=data_root, size=model.config.preprocessing.size)
     with Progress(len(samples), f"{reference}: measured") as progress:
@@ -178,7 +178,7 @@ def _print(made: Sequence[Table], sections: Sequence[Section]) -> None:
 
     from rich.console import Console
 
-    from ..tables import LABELS, rich_table, title
+    from ..evaluation.tables import LABELS, rich_table, title
 
     console = Console(width=None if sys.stdout.isatty() else 160)
     for table in made:

@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from . import __version__
-from .evaluate import Evaluation, Score, as_levels
-from .interfaces import LOWER_IS_BETTER
-from .predict import Model
-from .report_page import PAGE
+from .. import __version__
+from ..interfaces import LOWER_IS_BETTER
+from ..predict import Model
+from .page import PAGE
 from .samples import Grey, Mask, Predicted, Sample
+from .scoring import Evaluation, Score, as_levels
 from .tables import LABELS, Table, number, title
 
 SHOWN = 4

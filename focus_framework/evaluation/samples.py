@@ -10,14 +10,14 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .data.folders import name_below, pictures_below, scan_folders
-from .data.pair import Pair
-from .data.pairs import find_pairs
-from .data.practice import practice_pair
-from .data.published import known_datasets
-from .errors import ConfigError, DataError
-from .images import read_grey
-from .interfaces import Task
+from ..data.folders import name_below, pictures_below, scan_folders
+from ..data.pair import Pair
+from ..data.pairs import find_pairs
+from ..data.practice import practice_pair
+from ..data.published import known_datasets
+from ..errors import ConfigError, DataError
+from ..images import read_grey
+from ..interfaces import Task
 
 Grey: TypeAlias = NDArray[np.uint8]
 Mask: TypeAlias = NDArray[np.bool_]
