@@ -21,3 +21,8 @@ def choose_device(name: str = "auto") -> torch.device:
         reason = str(error).splitlines()[0]
         raise DeviceError(f"device {name} cannot be used: {reason}. Use --device cpu, or auto to take what is there") from error
     return device
+
+
+def title(device: torch.device) -> str:
+    """What people call it: the name of the GPU, or ``cpu``."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from . import ops
-from .device import choose_device
+from .device import choose_device, title
 from .errors import FocusError
 from .registry import registry
 
@@ -51,8 +51,7 @@ def _device(asked: str) -> dict[str, Any]:
         device = choose_device(asked)
     except FocusError as error:
         return {**found, "name": "cpu", "title": "in its place", "error": str(error)}
-    title = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
-    return {**found, "name": str(device), "title": title}
+    return {**found, "name": str(device), "title": title(device)}
 
 
 def _problems(found: dict[str, Any]) -> list[str]:

@@ -50,9 +50,9 @@ def test_the_checkpoint_has_the_prompts_and_nothing_of_the_refiner(run: tuple[st
     assert facts["refiner"] == name
     text = json.dumps(facts["prompts"])
     assert "a soft shadow" in text and "background without shadow" in text
-    assert "| a soft shadow | it's an image of background without shadow. | command line (foreground), " in (
-        folder / "report.md"
-    ).read_text("utf-8")
+    page = (folder / "report.html").read_text("utf-8")
+    assert "<td class=text>a soft shadow</td><td class=text>it&#x27;s an image of background without shadow.</td>" in page
+    assert "<td class=text>command line (foreground), " in page
     with safe_open(folder / "checkpoint.safetensors", "pt") as checkpoint:
         keys = list(checkpoint.keys())
     assert keys and not [key for key in keys if "clip" in key or "refiner" in key or ("_embed." in key and "text" in key)]

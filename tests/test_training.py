@@ -78,7 +78,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Summary:
 
 def test_a_run_leaves_everything_that_was_promised(finished: Summary) -> None:
     names = {path.name for path in finished.folder.iterdir()}
-    assert {"config.toml", "metrics.jsonl", "checkpoint.safetensors", "best.safetensors", "training-state", "samples", "report.md"} <= names
+    assert {
+        "config.toml",
+        "metrics.jsonl",
+        "checkpoint.safetensors",
+        "best.safetensors",
+        "training-state",
+        "samples",
+        "report.html",
+    } <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
     assert not [name for name in names if name.startswith(".focus-")]
     log = lines(finished.folder)

@@ -38,7 +38,7 @@ def test_the_commands_of_the_page_run(tmp_path: Path, monkeypatch: pytest.Monkey
             frame.main([*words[1:], *([] if "--resume" in words else small)])
         assert ended.value.code == 0, (words, capsys.readouterr().err)
     left = {path.name for path in (tmp_path / "runs/mine").iterdir()}
-    assert {"report.md", "curves.png", "best.safetensors", "metrics.jsonl", "training-state"} <= left
+    assert {"report.html", "best.safetensors", "metrics.jsonl", "training-state"} <= left
 
 
 def test_the_settings_that_it_names_exist() -> None:

@@ -63,7 +63,7 @@ def watched_run(folder: Path, moments: Moments, *, resume: bool = False, workers
         "training.ema": 0.5,
         "data.validation_limit": 2,
     }
-    module.write_curves = lambda *arguments: None  # nobody looks at them here, and drawing takes longer than training
+    module.write_report = lambda *arguments: None  # nobody looks at them here, and drawing takes longer than training
     module.train(tiny(**settings), registry().find_task("shadow"), folder, resume=resume, on_progress=lambda progress: moments("step"))
 
 

@@ -25,7 +25,7 @@ from focus_framework.training.randomness import Draws
 @pytest.fixture(autouse=True)
 def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looks at them here, and drawing takes longer than training."""
-    monkeypatch.setattr("focus_framework.training.run.write_curves", lambda *arguments: None)
+    monkeypatch.setattr("focus_framework.training.run.write_report", lambda *arguments: None)
 
 
 def frozen_norms(network: Network) -> Network:

@@ -35,7 +35,7 @@ from focus_framework.training.stopping import StoppedError
 @pytest.fixture(autouse=True)
 def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looks at them here, and drawing takes longer than training."""
-    monkeypatch.setattr("focus_framework.training.run.write_curves", lambda *arguments: None)
+    monkeypatch.setattr("focus_framework.training.run.write_report", lambda *arguments: None)
 
 
 def at_step(step: int, act: Callable[[], object]) -> Callable[[Progress], None]:

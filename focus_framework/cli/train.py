@@ -193,7 +193,7 @@ def _show_summary(summary: Summary, task: Task) -> None:
         told = ", ".join(f"{name} {score:.4f}" for name, score in ranked)
         click.echo(f"{task.primary_metric} of what needs no learning, on the test pictures: {told}")
     click.echo(f"{summary.steps} steps in {summary.seconds:.0f} s")
-    places = {"best checkpoint": summary.best, "latest": summary.checkpoint, "contact sheet": summary.samples}
+    places = {"best checkpoint": summary.best, "latest": summary.checkpoint, "contact sheet": summary.samples, "report": summary.report}
     for what, path in places.items():
         if path:
             click.echo(f"{what}: {path}")

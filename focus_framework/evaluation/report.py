@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import __version__
 from ..interfaces import LOWER_IS_BETTER
 from ..predict import Model
-from .page import PAGE
+from . import page
 from .samples import Grey, Mask, Predicted, Sample
 from .scoring import Evaluation, Score, as_levels
 from .tables import LABELS, Table, number, title
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 SHOWN = 4
 """Images shown as best, as median and as worst, each."""
-TILE = 240
-"""Pixels of the longer side of a small picture."""
 MISSED, WRONG = (60, 120, 255), (255, 70, 50)
 
 
@@ -72,72 +70,45 @@ def section_of_model(evaluation: Evaluation, model: Model, samples: Sequence[Sam
 
 def render(sections: Sequence[Section], tables: Sequence[Table], metric: str) -> str:
     """The page; `metric` decides which images are the best, the median and the worst."""
-    heading = ", ".join(section.evaluation.data for section in sections)
-    parts = [_table(table) for table in tables]
-    parts += [_undefined(section.evaluation) for section in sections]
-    parts.append(f"<h2>Curves</h2>{_curves([section.evaluation for section in sections])}")
-    parts += [_examples(section, metric) for section in sections]
-    parts += [_every_image(section.evaluation, tables[0].metrics) for section in sections]
-    return PAGE.substitute(title=escape(heading), body="\n".join(parts), version=__version__)
-
-
-def _table(table: Table) -> str:
-    header = "".join(f"<th>{escape(label)}</th>" for label in table.header)
-    rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>" for cells in table.cells())
-    return f"<p>{escape(title(table))}</p><div class='wide'><table><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table></div>"
+    evaluations = [section.evaluation for section in sections]
+    body = [part for table in tables for part in (page.paragraph(title(table)), page.table(table.header, table.cells()))]
+    body += [_undefined(evaluation) for evaluation in evaluations]
+    body += [page.heading("Curves"), page.drawing((11, 3.4), lambda figure: _draw_curves(figure, evaluations))]
+    body += [_examples(section, metric) for section in sections]
+    body += [_every_image(evaluation, tables[0].metrics) for evaluation in evaluations]
+    return page.page(f"Evaluation: {', '.join(evaluation.data for evaluation in evaluations)}", body)
 
 
 def _undefined(evaluation: Evaluation) -> str:
     if not evaluation.undefined:
         return ""
     said = ", ".join(f"{LABELS[name]} for {count}" for name, count in evaluation.undefined.items())
-    return f"<p>{escape(evaluation.data)}: undefined, and left out of the mean, {said} of {evaluation.count} images.</p>"
+    return page.paragraph(f"{evaluation.data}: undefined, and left out of the mean, {said} of {evaluation.count} images.")
 
 
-def _curves(evaluations: Sequence[Evaluation]) -> str:
-    """Precision over recall, and F-beta and E over the threshold, a line a data set, as SVG."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    grey = "#808080"  # readable on a light page and on a dark one
-    style: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "focus",
-        "text.color": grey,
-        "axes.labelcolor": grey,
-        "axes.edgecolor": grey,
-    }
-    style |= {"xtick.color": grey, "ytick.color": grey, "legend.frameon": False, "font.size": 9}
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(11, 3.4), layout="constrained")
-        precision_recall, f_beta, e_measure = figure.subplots(1, 3)
-        for evaluation in evaluations:
-            curves, thresholds = evaluation.curves, np.arange(255, -1, -1)
-            precision_recall.plot(curves["recall"], curves["precision"], label=evaluation.data[-40:])
-            f_beta.plot(thresholds, curves["f_beta"])
-            e_measure.plot(thresholds, curves["e_measure"])
-        labels = (("recall", "precision"), ("threshold", "F (β² = 0.3)"), ("threshold", "E"))
-        for axes, (x, y) in zip((precision_recall, f_beta, e_measure), labels, strict=True):
-            axes.set(xlabel=x, ylabel=y, ylim=(0, 1.02), xlim=(0, 1.02 if x == "recall" else 255))
-            axes.grid(color=grey, alpha=0.25, linewidth=0.5)
-            axes.patch.set_visible(False)
-        if len(evaluations) > 1:
-            figure.legend(loc="outside upper center", ncols=min(4, len(evaluations)))
-        text = io.StringIO()
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    return text.getvalue()[text.getvalue().index("<svg") :]
+def _draw_curves(figure: Figure, evaluations: Sequence[Evaluation]) -> None:
+    """Precision over recall, and F-beta and E over the threshold, a line a data set."""
+    precision_recall, f_beta, e_measure = figure.subplots(1, 3)
+    for evaluation in evaluations:
+        curves, thresholds = evaluation.curves, np.arange(255, -1, -1)
+        precision_recall.plot(curves["recall"], curves["precision"], label=evaluation.data[-40:])
+        f_beta.plot(thresholds, curves["f_beta"])
+        e_measure.plot(thresholds, curves["e_measure"])
+    labels = (("recall", "precision"), ("threshold", "F (β² = 0.3)"), ("threshold", "E"))
+    for axes, (x, y) in zip((precision_recall, f_beta, e_measure), labels, strict=True):
+        axes.set(xlabel=x, ylabel=y, ylim=(0, 1.02), xlim=(0, 1.02 if x == "recall" else 255))
+    if len(evaluations) > 1:
+        figure.legend(loc="outside upper center", ncols=min(4, len(evaluations)))
 
 
 def _examples(section: Section, metric: str) -> str:
-    evaluation = section.evaluation
-    parts = [f"<h2>{escape(evaluation.data)}: best, median and worst by {LABELS[metric]}</h2>"]
-    parts.append("<p>Errors, at one half of the range: foreground that was missed is blue, background that was marked is red.</p>")
-    chosen = best_median_worst(evaluation.scores, metric)
+    parts = [page.heading(f"{section.evaluation.data}: best, median and worst by {LABELS[metric]}")]
+    parts.append(page.paragraph("Errors, at one half of the range: foreground that was missed is blue, background that was marked is red."))
+    chosen = best_median_worst(section.evaluation.scores, metric)
     if not chosen:
-        parts.append(f"<p>{LABELS[metric]} is defined for no image.</p>")
+        parts.append(page.paragraph(f"{LABELS[metric]} is defined for no image."))
     for kind, scores in chosen.items():
-        cards = "".join(_card(score, section.view(score.name), metric) for score in scores)
-        parts.append(f"<h3>{kind}</h3><div class='cards'>{cards}</div>")
+        parts += [page.heading(kind, 3), page.cards(_card(score, section.view(score.name), metric) for score in scores)]
     return "".join(parts)
 
 
@@ -152,11 +123,9 @@ def best_median_worst(scores: Sequence[Score], metric: str, count: int = SHOWN) 
 
 
 def _card(score: Score, view: View, metric: str) -> str:
-    tiles = [] if view.picture is None else [("picture", view.picture)]
-    tiles += [("truth", view.truth.astype(np.uint8) * 255), ("prediction", view.level), ("errors", _errors(view))]
-    figures = "".join(f"<figure>{_image(array, kind)}<figcaption>{kind}</figcaption></figure>" for kind, array in tiles)
-    caption = f"{escape(score.name)} <b>{LABELS[metric]} {number(metric, score.values)}</b>"
-    return f"<div class='card'><div>{caption}</div><div class='tiles'>{figures}</div></div>"
+    tiles = {} if view.picture is None else {"picture": view.picture}
+    tiles |= {"truth": view.truth.astype(np.uint8) * 255, "prediction": view.level, "errors": _errors(view)}
+    return page.card(score.name, tiles, f"{LABELS[metric]} {number(metric, score.values)}")
 
 
 def _errors(view: View) -> NDArray[np.uint8]:
@@ -169,17 +138,6 @@ def _errors(view: View) -> NDArray[np.uint8]:
     return drawn
 
 
-def _image(array: NDArray[np.uint8], kind: str) -> str:
-    scale = TILE / max(array.shape[:2])
-    size = (max(1, round(array.shape[1] * scale)), max(1, round(array.shape[0] * scale)))
-    small = cv2.resize(array, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
-    form = ".jpg" if kind in ("picture", "errors") else ".png"
-    _, data = cv2.imencode(form, small[..., ::-1] if small.ndim == 3 else small)
-    mime = "jpeg" if form == ".jpg" else "png"
-    code = base64.b64encode(data.tobytes()).decode()
-    return f'<img alt="{kind}" width="{size[0]}" height="{size[1]}" src="data:image/{mime};base64,{code}">'
-
-
 def _every_image(evaluation: Evaluation, metrics: Sequence[str]) -> str:
     """All numbers of all images; a click on a column sorts by it."""
     header = "".join(f"<th><button type='button'>{label}</button></th>" for label in ("image", *(LABELS[name] for name in metrics)))
@@ -188,6 +146,6 @@ def _every_image(evaluation: Evaluation, metrics: Sequence[str]) -> str:
         for score in evaluation.scores
     )
     return (
-        f"<h2>{escape(evaluation.data)}: every image</h2><p>Click a column to sort by it.</p>"
+        f"{page.heading(f'{evaluation.data}: every image')}{page.paragraph('Click a column to sort by it.')}"
         f"<div class='every'><table class='sortable'><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table></div>"
     )

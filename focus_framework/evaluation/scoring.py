@@ -113,14 +113,18 @@ def as_levels(result: Result, protocol: str) -> Grey:
     return np.rint((result.mask if protocol == "release" else result.probability) * np.float32(255)).astype(np.uint8)
 
 
+def measure(level: Grey, mask: Mask, metrics: Sequence[str] = METRICS, *, protocol: str = "standard") -> dict[str, Tensor]:
+    """The numbers of one map `[H, W]` of levels 0..255, for `Totals.add`."""
+    # As numbers of floating point, for a file of nothing but 0 and 1 is a nearly black map here, not a binary one.
+    return compute(torch.from_numpy(level).double() / 255, torch.from_numpy(mask), metrics, protocol=protocol, curves=True)
+
+
 def _with_mask(sample: Sample, level: Grey) -> tuple[Grey, Mask]:
     return level, sample.read_mask((level.shape[0], level.shape[1]))
 
 
 def _score(read: Callable[[], tuple[Grey, Mask]], protocol: str) -> dict[str, Tensor]:
-    level, mask = read()
-    # As numbers of floating point, for a file of nothing but 0 and 1 is a nearly black map here, not a binary one.
-    return compute(torch.from_numpy(level).double() / 255, torch.from_numpy(mask), protocol=protocol, curves=True)
+    return measure(*read(), protocol=protocol)
 
 
 Job: TypeAlias = "tuple[str, Callable[[], dict[str, Tensor]]]"

@@ -37,7 +37,8 @@ class RunData:
     def summary(self) -> str:
         """How much there is, for the log."""
         aside = f", {len(self.validation)} for validation" if self.validation else ", none for validation"
-        return f"{len(self.samples.pictures)} pictures{aside}"
+        test = f", {len(self.test)} for the test" if self.test else ""
+        return f"{len(self.samples.pictures)} pictures{aside}{test}"
 
     def batches(self, config: RunConfig, team: Team, *, first_step: int, device: torch.device) -> Iterator[dict[str, Any]]:
         """This process's shares of the batches of the steps from `first_step` on, without end."""

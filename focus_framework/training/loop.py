@@ -22,7 +22,7 @@ from .health import Health, check_weights
 from .logs import Log
 from .memory import find_parts, memory_in_use
 from .optimizer import rate_factor
-from .report import contact_picture
+from .report import as_sheet, predicted
 from .state import TrainingState, save_state
 from .stopping import Signals, StoppedError
 from .update import TERMS, Update
@@ -177,7 +177,7 @@ class Trainer:
             return dict.fromkeys(self.task.metrics, math.nan)
         skip = self.config.data.unreadable == "skip"
         scores = score(model, self.validation, self.task.metrics, skip_unreadable=skip)
-        log.picture("validation", contact_picture(model, self.validation, SHOWN), self.step)
+        log.picture("validation", as_sheet(predicted(model, self.validation, SHOWN)), self.step)
         return scores
 
     def _sound_state(self) -> dict[str, Any]:

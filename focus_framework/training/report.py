@@ -1,111 +1,164 @@
-"""What a run leaves for people to look at: contact sheets and `report.md`."""
+"""What a run leaves for people to look at: contact sheets, and `report.html`, a page that needs nothing beside it."""
 
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import starmap
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import torch
 
-from ..config import RunConfig
+from ..config import RunConfig, to_toml
 from ..data.baselines import best_baseline
 from ..data.dataset import Pictures
+from ..evaluation import page
+from ..evaluation.tables import LABELS, number
 from ..files import replacing
 from ..images import Picture, write_image
-from ..interfaces import LOWER_IS_BETTER, Task
+from ..interfaces import LOWER_IS_BETTER
 from ..predict import Model
 from ..sheets import contact_sheet
-from .validation import readable
+from .validation import PROTOCOL, readable
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from .run import Summary
 
+REPORT = "report.html"
 SHOWN = 16
-CURVES = "curves.png"
+LOSSES = ("loss", "loss_clip", "loss_label", "loss_mask", "loss_box")
+
+Tiles: TypeAlias = Mapping[str, Picture]
+"""Picture, truth and prediction of one example."""
 
 
-def contact_picture(model: Model, pictures: Pictures, count: int = SHOWN) -> Picture:
-    """The first readable pictures as a sheet: picture, truth, probability."""
+def predicted(model: Model, pictures: Pictures, count: int = SHOWN) -> dict[str, Tiles]:
+    """The first `count` pictures that can be read, by name."""
     examples = list(readable(pictures, range(min(count, len(pictures))), skip=True))
-    results = model.predict([image for image, _ in examples])
-    rows = [
-        [image, truth.astype(np.uint8) * 255, np.round(result.probability * 255).astype(np.uint8)]
-        for (image, truth), result in zip(examples, results, strict=True)
-    ]
+    results = model.predict([image for _, (image, _) in examples])
+    return {
+        pictures.names[index]: {
+            "picture": image,
+            "truth": truth.astype(np.uint8) * 255,
+            "prediction": np.round(result.probability * 255).astype(np.uint8),
+        }
+        for (index, (image, truth)), result in zip(examples, results, strict=True)
+    }
+
+
+def as_sheet(shown: Mapping[str, Tiles]) -> Picture:
+    """All of them as one picture."""
+    rows = [list(tiles.values()) for tiles in shown.values()]
     return contact_sheet(rows, ["picture", "truth", "prediction"])
 
 
-def write_samples(folder: Path, model: Model, pictures: Pictures) -> Path:
-    """A contact sheet of the first pictures; returns its path."""
+def write_samples(folder: Path, shown: Mapping[str, Tiles]) -> Path:
+    """A contact sheet; returns its path."""
     path = folder / "best.png"
     folder.mkdir(parents=True, exist_ok=True)
-    write_image(path, contact_picture(model, pictures))
+    write_image(path, as_sheet(shown))
     return path
 
 
-def write_curves(path: Path, log: Path, task: Task) -> None:
-    """Loss, its four groups and the primary metric over the steps, as a picture, from the run's `metrics.jsonl`."""
-    from matplotlib.figure import Figure
+def write_report(
+    summary: Summary, config: RunConfig, best: Mapping[str, Any], where: Mapping[str, str], shown: Mapping[str, Tiles]
+) -> None:
+    """What was trained on what, how well and by which rules, the course of it, what it predicts, and every setting.
 
-    lines = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    losses, scores = figure.subplots(1, 2)
-    for name in ("loss", "loss_clip", "loss_label", "loss_mask", "loss_box"):
-        points = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
-        if any(value for _, value in points):
-            losses.plot(*zip(*points, strict=True), label=name, linewidth=2 if name == "loss" else 1)
-            losses.legend()
-    losses.set(title="training", xlabel="step")
-    metric = f"validation_{task.primary_metric}"
-    points = [(line["step"], line[metric]) for line in lines if metric in line]
-    if points:
-        scores.plot(*zip(*points, strict=True), marker="o")
-    scores.set(title=f"{task.primary_metric} on the validation pictures", xlabel="step")
-    with replacing(path) as beside:
-        figure.savefig(beside, dpi=100)
+    `best` is the description that the best checkpoint carries, `where` says what only the run knows: its data and its machine.
+    """
+    text = render(summary, config, best, where, shown, _log(summary.folder / "metrics.jsonl"))
+    with replacing(summary.report) as beside:
+        beside.write_text(text, encoding="utf-8")
 
 
-def write_report(path: Path, summary: Summary, task: Task, config: RunConfig, prompts: Sequence[Mapping[str, str]]) -> None:
-    """The scores and what they were made with, as Markdown. `prompts` are the pairs as a checkpoint's description has them."""
-    lines = [
-        f"# {task.title}",
-        "",
-        f"Task `{task.name}`, preset `{config.preset}`, data `{config.data.train}`, backbone `{config.backbone.name}`, "
-        f"enhancer `{config.enhancer.name}`, refiner `{config.refiner.name}`; "
-        f"{summary.steps} steps in {summary.seconds:.0f} s, seed {config.training.seed}.",
-        "",
-        "| foreground prompt | background prompt | from |",
-        "|---|---|---|",
-        *(f"| {pair['foreground']} | {pair['background']} | {pair['source']} |" for pair in prompts),
-        "",
-        f"Scores of the best checkpoint (the best {task.primary_metric} on the validation pictures), protocol `standard`:",
-        "",
-        "| metric | validation | test |",
-        "|---|---:|---:|",
-        *(f"| {metric} | {_number(summary.validation, metric)} | {_number(summary.test, metric)} |" for metric in task.metrics),
+def render(
+    summary: Summary,
+    config: RunConfig,
+    best: Mapping[str, Any],
+    where: Mapping[str, str],
+    shown: Mapping[str, Tiles],
+    log: Sequence[Mapping[str, Any]],
+) -> str:
+    """The page; `log` are the lines of `metrics.jsonl`."""
+    task = best["task"]
+    metrics = [task["primary_metric"], *(name for name in task["metrics"] if name != task["primary_metric"])]
+    body = [
+        page.facts(_facts(summary, config, best, where)),
+        page.heading("Scores"),
+        _scores(summary, metrics, best["step"]),
+        _baselines(summary, metrics[0]),
+        page.heading("Course"),
+        page.drawing((11, 3 * (-(-(len(metrics) + 2) // 3))), partial(_draw_course, log=log, metrics=metrics)),
     ]
-    if summary.baselines:
-        best = best_baseline(dict(summary.baselines), task.primary_metric)
-        lines += [
-            "",
-            f"{task.primary_metric} of what needs no learning, on the test pictures "
-            f"({'lower' if task.primary_metric in LOWER_IS_BETTER else 'higher'} is better):",
-            "",
-            "| baseline | score |",
-            "|---|---:|",
-            *(f"| {'**' * (name == best)}{name}{'**' * (name == best)} | {value:.4f} |" for name, value in summary.baselines.items()),
-        ]
     if summary.skipped:
-        lines += ["", f"Pictures that could not be read and were left out ({len(summary.skipped)}): {', '.join(summary.skipped)}"]
-    lines += ["", f"![loss and validation score over the steps]({CURVES})"]
-    if summary.samples:
-        lines += ["", f"![picture, truth, prediction]({summary.samples.relative_to(path.parent)})"]
-    with replacing(path) as beside:
-        beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        body += [
+            page.heading("Left out"),
+            page.paragraph(f"{len(summary.skipped)} pictures could not be read: {', '.join(summary.skipped)}"),
+        ]
+    if shown:
+        body += [page.heading(f"{'Test' if summary.test else 'Validation'} pictures"), page.cards(starmap(page.card, shown.items()))]
+    prompts = [[pair["foreground"], pair["background"], pair["source"]] for pair in best["prompts"]]
+    body += [page.heading("Prompts"), page.table(["foreground", "background", "from"], prompts, names=3)]
+    body += [page.heading("Configuration"), page.listing(to_toml(config))]
+    return page.page(f"Training: {task['title']}", body)
 
 
-def _number(scores: object, metric: str) -> str:
-    value = scores.get(metric) if isinstance(scores, dict) else None
-    return "-" if value is None else f"{value:.4f}"
+def _facts(summary: Summary, config: RunConfig, best: Mapping[str, Any], where: Mapping[str, str]) -> dict[str, str]:
+    plan = config.training
+    plugins = [f"{plugin['kind']} {plugin['name']} ({plugin['distribution']} {plugin['version']})" for plugin in best["plugins"]]
+    versions = {"focus-framework": best["framework_version"], "torch": torch.__version__, "Python": platform.python_version()}
+    return {
+        "Task": best["task"]["name"],
+        "Preset": config.preset,
+        **where,
+        "Length": f"{summary.steps} steps of {plan.batch_size} pictures, {summary.seconds:.0f} s",
+        "Seed": str(plan.seed),
+        "Precision": plan.precision,
+        "Deformable attention": best["ops"],
+        "Parameters": f"{best['parameters']:,}",
+        "Plugins": ", ".join(plugins),
+        "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    }
+
+
+def _scores(summary: Summary, metrics: Sequence[str], step: int) -> str:
+    direction = "lower" if metrics[0] in LOWER_IS_BETTER else "higher"
+    said = f"The best checkpoint, of step {step}: the best {LABELS[metrics[0]]} ({direction} is better) on the validation pictures. "
+    rows = [[LABELS[name], number(name, summary.validation), number(name, summary.test)] for name in metrics]
+    return page.paragraph(f"{said}Protocol {PROTOCOL}.") + page.table(["metric", "validation", "test"], rows)
+
+
+def _baselines(summary: Summary, metric: str) -> str:
+    if not summary.baselines:
+        return ""
+    best = best_baseline(dict(summary.baselines), metric)
+    shown = {name: number(metric, {metric: value}) for name, value in summary.baselines.items()}
+    said = f"What needs no learning reaches {shown[best]} on the test pictures ({best})."
+    return page.paragraph(said) + page.details("All baselines", page.table(["baseline", LABELS[metric]], shown.items()))
+
+
+def _log(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def _draw_course(figure: Figure, log: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> None:
+    """Losses, learning rate and every validation score over the steps."""
+    panels = {"loss": LOSSES, "learning rate": ("learning_rate",), **{LABELS[name]: (f"validation_{name}",) for name in metrics}}
+    grid = figure.subplots(-(-len(panels) // 3), 3, squeeze=False).flatten()
+    for axes, (title, names) in zip(grid, panels.items(), strict=False):
+        for name in names:
+            points = [(line["step"], line[name]) for line in log if line.get(name) is not None]
+            if any(value for _, value in points):
+                mark = "o" if name.startswith("validation_") else ""
+                axes.plot(*zip(*points, strict=True), label=name, linewidth=2 if name == "loss" else 1.2, marker=mark, markersize=3)
+        axes.set(xlabel="step", ylabel=title)
+    grid[0].legend()
+    for axes in grid[len(panels) :]:
+        axes.remove()

@@ -20,7 +20,7 @@ from ..build import build_network, build_refiner
 from ..checkpoint import describe, load_network
 from ..config import Resolved, RunConfig
 from ..data.dataset import naming_dead_workers
-from ..device import choose_device
+from ..device import choose_device, title
 from ..errors import ConfigError, WeightsError
 from ..interfaces import Prompts
 from ..predict import Model
@@ -29,7 +29,7 @@ from ..registry import Entry, registry
 from .data import RunData, load_data
 from .folder import CONFIG, check_same, held, identity, new_folder, write_config
 from .loop import BEST, LATEST, Progress, Trainer
-from .report import CURVES, write_curves, write_report, write_samples
+from .report import REPORT, predicted, write_report, write_samples
 from .state import load_state
 from .team import Team
 from .update import Update, share_of_batch
@@ -57,6 +57,11 @@ class Summary:
     """A contact sheet: picture, truth, prediction."""
     skipped: tuple[str, ...] = ()
     """Training pictures that could not be read."""
+
+    @property
+    def report(self) -> Path:
+        """A page on the run."""
+        return self.folder / REPORT
 
     def as_json(self) -> dict[str, Any]:
         return {**vars(self), "validation": dict(self.validation), "test": dict(self.test), "baselines": dict(self.baselines)}
@@ -126,13 +131,14 @@ def _finish(trainer: Trainer, data: RunData, folder: Path) -> Summary:
     metrics = trainer.task.metrics
     test = score(best, data.test, metrics, skip_unreadable=config.data.unreadable == "skip") if data.test else {}
     baselines = dict(data.baselines(trainer.task.primary_metric))
-    shown = data.test or data.validation
-    samples = write_samples(folder / "samples", best, shown) if shown else None
+    pictures = data.test or data.validation
+    shown = predicted(best, pictures) if pictures else {}
+    samples = write_samples(folder / "samples", shown) if shown else None
     places = (folder, folder / LATEST, folder / BEST)
     skipped = tuple(trainer.skipped)
     summary = Summary(*places, trainer.step, trainer.seconds, trainer.scores, test, baselines, samples, skipped)
-    write_curves(folder / CURVES, folder / "metrics.jsonl", trainer.task)
-    write_report(folder / "report.md", summary, trainer.task, config, trainer.description["prompts"])
+    where = {"Data": f"{config.data.train}: {data.summary}", "Device": title(trainer.device), "Processes": str(trainer.team.size)}
+    write_report(summary, trainer.config, description, where, shown)
     return summary
 
 
