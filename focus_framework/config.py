@@ -165,6 +165,9 @@ class TrainingConfig(Section):
     layer_decay: float = Field(1.0, gt=0, le=1, description="each backbone layer's rate as a multiple of that of the next one")
     patience: int | None = Field(None, ge=1, description="stop after so many checkpoints in a row that do not beat the best")
     bad_steps: int = Field(3, ge=1, description="stop after so many steps in a row without finite loss and gradients; none changes weights")
+    trackers: list[Literal["tensorboard", "wandb"]] = Field(
+        ["tensorboard"], description="where numbers and pictures are shown, besides metrics.jsonl"
+    )
 
 
 class RunConfig(Section):

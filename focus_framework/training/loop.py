@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 LATEST, BEST = "checkpoint.safetensors", "best.safetensors"
 SHOWN = 4
-"""Validation pictures in TensorBoard."""
+"""Validation pictures that the trackers show."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Trainer:
         """Train to the end of the plan; `batches` are those of the steps to come, without end. Raises `StoppedError` where a signal
         came, after saving."""
         plan = self.config.training
-        with Signals() as signals, Log(self.folder if self.team.leads else None, start=self.step) as log:
+        with Signals() as signals, Log(self.folder if self.team.leads else None, self.config, start=self.step) as log:
             mark = (time.monotonic(), self.step)
             started = time.monotonic() - self.seconds
             for batch in batches:

@@ -32,6 +32,7 @@ from .loop import BEST, LATEST, Progress, Trainer
 from .report import REPORT, predicted, write_report, write_samples
 from .state import load_state
 from .team import Team
+from .trackers import check_trackers
 from .update import Update, share_of_batch
 from .validation import score
 
@@ -145,6 +146,7 @@ def _finish(trainer: Trainer, data: RunData, folder: Path) -> Summary:
 def begin(config: RunConfig) -> tuple[Accelerator, Team]:
     """Device, precision and processes as asked for; what cannot work fails here and not in the middle of the run."""
     device = choose_device(config.training.device)
+    check_trackers(config.training.trackers)
     precision = config.training.precision
     if precision == "fp16" and device.type == "cpu":
         raise ConfigError("--precision fp16 needs a GPU; on a CPU use fp32 or bf16")
