@@ -160,6 +160,7 @@ class TrainingConfig(Section):
     accumulate: int = Field(1, ge=1, description="parts that a batch is worked through in, one after the other, to save memory")
     auto_batch: bool = Field(False, description="find the smallest number of parts that fits into memory")
     checkpoint_activations: bool = Field(False, description="compute transformer layers again on the way back, to save memory")
+    shard: bool = Field(False, description="several processes share weights, gradients and optimizer state out (FSDP2)")
     compile: bool = Field(False, description="let torch.compile make the network faster; the first steps take minutes")
     ema: float | None = Field(None, gt=0, lt=1, description="decay of a moving average of the weights, which is then scored and saved")
     layer_decay: float = Field(1.0, gt=0, le=1, description="each backbone layer's rate as a multiple of that of the next one")

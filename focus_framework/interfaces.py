@@ -200,7 +200,8 @@ class StagedBackbone(Protocol):
         """The stage's output `[B, N, widths[stage]]`, also kept in `state` for the next one."""
 
     def parameter_groups(self) -> Sequence[nn.Module]:
-        """The layers in the order of depth, for layer-wise learning rates."""
+        """The layers in the order of depth, for layer-wise learning rates. Several of one class are called as modules, so that they can be
+        computed again on the way back, and shared out over processes."""
 
 
 @runtime_checkable

@@ -2,6 +2,6 @@
 
 from .description import describe
 from .format import read_checkpoint, read_description, write_checkpoint
-from .loading import load_network, open_checkpoint
+from .loading import assembled, load_network, open_checkpoint
 
-__all__ = ["describe", "load_network", "open_checkpoint", "read_checkpoint", "read_description", "write_checkpoint"]
+__all__ = ["assembled", "describe", "load_network", "open_checkpoint", "read_checkpoint", "read_description", "write_checkpoint"]

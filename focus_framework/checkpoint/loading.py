@@ -35,10 +35,15 @@ def open_checkpoint(reference: str | Path) -> tuple[RunConfig, Network, Descript
 def load_network(path: str | Path) -> tuple[RunConfig, Network, Description]:
     """The configuration, the network in eval mode on the CPU and the description of one of our checkpoints. Raises `WeightsError`."""
     description, state = read_checkpoint(path)
-    config = config_of(description, path)
+    return *assembled(description, state, path), description
+
+
+def assembled(description: Mapping[str, Any], state: Mapping[str, Tensor], source: str | Path) -> tuple[RunConfig, Network]:
+    """The configuration, and the network in eval mode with these very tensors, of a description. Raises `WeightsError`."""
+    config = config_of(description, source)
     network = empty_network(config)
-    fit(network, state, path)
-    return config, network.eval(), description
+    fit(network, state, source)
+    return config, network.eval()
 
 
 def empty_network(config: RunConfig) -> Network:

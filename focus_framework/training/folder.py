@@ -28,7 +28,7 @@ MAY_CHANGE = frozenset(
             f"training.{name}"
             for name in (
                 "steps", "minutes", "device", "log_every", "checkpoint_every", "accumulate", "auto_batch",
-                "checkpoint_activations", "compile", "patience", "bad_steps", "trackers",
+                "checkpoint_activations", "compile", "shard", "patience", "bad_steps", "trackers",
             )
         ),
     }

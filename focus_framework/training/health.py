@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..errors import FocusError
 from ..files import replacing
+from .team import Team
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +40,8 @@ class Health:
     """Watches loss and gradients of every step. `limit` bad steps in a row end the run; with `scaled` gradients (fp16) theirs may
     overflow now and then, which the scaler mends, so that only the loss counts."""
 
-    def __init__(self, folder: Path, accelerator: Accelerator, *, limit: int, scaled: bool) -> None:
-        self.folder, self.accelerator, self.limit, self.scaled = folder, accelerator, limit, scaled
+    def __init__(self, folder: Path, accelerator: Accelerator, team: Team, *, limit: int, scaled: bool) -> None:
+        self.folder, self.accelerator, self.team, self.limit, self.scaled = folder, accelerator, team, limit, scaled
         self._waiting: list[_Step] = []
         self._bad: list[dict[str, Any]] = []
 
@@ -65,9 +66,13 @@ class Health:
         self._waiting.clear()
 
     def _stop(self) -> None:
+        shares = self.team.gathered([bad["names"] for bad in self._bad])
+        for bad, *names in zip(self._bad, *shares, strict=True):
+            bad["names"] = [name for share in names for name in share]
         last = self._bad[-1]
-        with replacing(self.folder / BAD_BATCHES) as beside:
-            beside.write_text(json.dumps(self._bad, indent=1) + "\n", encoding="utf-8")
+        if self.team.leads:
+            with replacing(self.folder / BAD_BATCHES) as beside:
+                beside.write_text(json.dumps(self._bad, indent=1) + "\n", encoding="utf-8")
         raise DivergedError(
             f"the loss is {last['loss']} and the gradients' norm {last['gradient_norm']} at step {last['step']}, after {len(self._bad)} "
             f"such step(s) in a row ({BAD_BATCHES} names their pictures: {', '.join(last['names'][:4])}, ...); lower --learning-rate, "
@@ -75,11 +80,6 @@ class Health:
         )
 
 
-def check_weights(tensors: Iterable[Tensor], step: int) -> None:
-    """Raise `DivergedError` where one of them holds what is not a number: that is never saved over a good checkpoint."""
-    floats = [tensor for tensor in tensors if tensor.is_floating_point() and tensor.numel()]
-    if not bool(torch.stack([tensor.detach().isfinite().all() for tensor in floats]).all()):
-        raise DivergedError(
-            f"the weights are no numbers any more at step {step}; lower --learning-rate, or use --precision fp32. "
-            "The last checkpoint is kept"
-        )
+def are_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether none of them holds what is not a number: that is never saved over a good checkpoint."""
+    return all(bool(tensor.detach().isfinite().all()) for tensor in tensors)

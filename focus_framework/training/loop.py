@@ -13,14 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checkpoint import write_checkpoint
+from ..checkpoint import assembled, write_checkpoint
 from ..data.dataset import Pictures
 from ..interfaces import LOWER_IS_BETTER, Task
 from ..predict import Model
+from .fitting import find_parts
 from .folder import SaveError, saving
-from .health import Health, check_weights
+from .health import DivergedError, Health, are_finite
 from .logs import Log
-from .memory import find_parts, memory_in_use
+from .memory import memory_in_use
 from .optimizer import rate_factor
 from .report import as_sheet, predicted
 from .state import TrainingState, save_state
@@ -65,7 +66,7 @@ class Trainer:
         self.identity, self.description, self.validation = identity, description, validation
         self.team, self.device = update.team, update.accelerator.device
         plan = self.config.training
-        self.health = Health(folder, update.accelerator, limit=plan.bad_steps, scaled=update.accelerator.scaler is not None)
+        self.health = Health(folder, update.accelerator, update.team, limit=plan.bad_steps, scaled=update.accelerator.scaler is not None)
         self.step, self.seconds, self.stale = 0, 0.0, 0
         self.best: float | None = None
         self.scores: dict[str, float] = {}
@@ -157,8 +158,7 @@ class Trainer:
     def checkpoint(self, log: Log) -> dict[str, float]:
         """Score the network and save it: the latest, the best if it is, and the state to go on from. Returns the scores."""
         state = self._sound_state()
-        model = self.model
-        scores = self.team.told(self._score(model, log) if self.team.leads else {})
+        scores = self.team.told(self._score(self.scored(state), log) if self.team.leads else {})
         self.update.model.train()
         improved = self._improves(scores)
         self.stale = 0 if improved else self.stale + 1
@@ -167,10 +167,12 @@ class Trainer:
         self.save(state, validation=_finite(scores), best=improved)
         return {f"validation_{name}": value for name, value in _finite(scores).items()}
 
-    @property
-    def model(self) -> Model:
-        """What is scored and saved."""
-        return Model(self.config, self.update.best_network).to(self.device)
+    def scored(self, state: Mapping[str, Any]) -> Model:
+        """What is scored, by the leading process alone; a network that is shared out is put together from `state`."""
+        if not self.team.shards:
+            return Model(self.config, self.update.best_network).to(self.device)
+        _, network = assembled(self.description, self.update.weights(state), self.folder)
+        return Model(self.config, network).to(self.device)
 
     def _score(self, model: Model, log: Log) -> dict[str, float]:
         if self.validation is None:
@@ -184,14 +186,19 @@ class Trainer:
         """What is to be saved. Raises `DivergedError` where the run has gone wrong."""
         self.health.check()
         state = self.update.state()
-        check_weights([*state["network"].values(), *self.update.best_network.state_dict().values()], self.step)
+        sound = are_finite([*state["network"].values(), *self.update.weights(state).values()])
+        if not self.team.told(sound):
+            raise DivergedError(
+                f"the weights are no numbers any more at step {self.step}; lower --learning-rate, or use --precision fp32. "
+                "The last checkpoint is kept"
+            )
         return state
 
     def save(self, state: Mapping[str, Any], *, validation: Mapping[str, float] | None = None, best: bool = False) -> None:
         """Write the checkpoint and the state, without a look at the validation pictures. Raises `SaveError`; what was saved before is
         whole then."""
-        weights = self.update.best_network.state_dict()
         if self.team.leads:
+            weights = self.update.weights(state)
             if not self.folder.is_dir():
                 raise SaveError(f"the run's folder {self.folder} is gone; nothing can be saved at step {self.step}")
             description = {**self.description, "step": self.step, "validation": validation or {}}

@@ -49,7 +49,10 @@ def rehearse(resolved: Resolved, task: Entry) -> Rehearsal:
         ends.append(time.monotonic())
     a_step = ends[-1] - ends[-2]
     scored = data.validation[:SCORED] if data.validation else []
-    score(trainer.model, scored, trainer.task.metrics)
+    state = update.state() if team.shards else {}
+    if team.leads:
+        score(trainer.scored(state), scored, trainer.task.metrics)
+    team.wait()
     a_score = (time.monotonic() - ends[-1]) * len(data.validation or ()) / max(len(scored), 1)
     each = a_step + a_score / plan.checkpoint_every
     steps = plan.steps if plan.steps else int(60 * (plan.minutes or 0) / each)

@@ -30,6 +30,7 @@ from .data import RunData, load_data
 from .folder import CONFIG, check_same, held, identity, new_folder, write_config
 from .loop import BEST, LATEST, Progress, Trainer
 from .report import REPORT, predicted, write_report, write_samples
+from .sharding import asked_by_launcher
 from .state import load_state
 from .team import Team
 from .trackers import check_trackers
@@ -118,6 +119,9 @@ def assemble(
     description = {**describe(config, model.network, task, prompts), "data": config.data.train, "ops": ops.backend()}
     if team.leads:
         logger.info("training on %s, %s, deformable attention: %s", data.summary, accelerator.device, ops.backend())
+        if team.size > 1:
+            shared = "weights and optimizer state are shared out" if team.shards else "each has the whole network"
+            logger.info("%d processes; %s", team.size, shared)
     update = Update(config, model, accelerator, team, _build_refiner(config, prompts, model))
     trainer = Trainer(chosen, update, folder, identity=itself, description=description, validation=data.validation)
     if state:
@@ -150,14 +154,20 @@ def begin(config: RunConfig) -> tuple[Accelerator, Team]:
     precision = config.training.precision
     if precision == "fp16" and device.type == "cpu":
         raise ConfigError("--precision fp16 needs a GPU; on a CPU use fp32 or bf16")
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if device.type != "cpu" and device.index is not None:
+        if processes > 1:
+            raise ConfigError(f"each process takes a GPU of its own; --device {device.type} instead of {device} lets them")
+        torch.accelerator.set_device_index(device.index)
     # accelerate keeps one state a process and refuses another precision; a notebook may train twice.
     AcceleratorState._reset_state(reset_partial_state=True)
-    if config.training.auto_batch and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if config.training.auto_batch and processes > 1:
         raise ConfigError("--auto-batch works for one process; for several choose the parts by --set training.accumulate=N")
+    shard = asked_by_launcher() or config.training.shard
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision={"fp32": "no"}.get(precision, precision))
-    team = Team(accelerator)
+    team = Team(accelerator, shard=shard)
+    if not team.leads:
+        logging.getLogger("focus_framework").setLevel(logging.ERROR)  # one process speaks for all
     share_of_batch(config, team.size)
     return accelerator, team
 

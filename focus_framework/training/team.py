@@ -10,6 +10,7 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 PATIENCE = timedelta(hours=6)
 """How long the others wait while the main process scores and saves."""
@@ -23,8 +24,10 @@ class Team:
     What they tell one another goes through the CPU, so that no GPU is waited for.
     """
 
-    def __init__(self, accelerator: Accelerator) -> None:
+    def __init__(self, accelerator: Accelerator, *, shard: bool = False) -> None:
         self.rank, self.size = accelerator.process_index, accelerator.num_processes
+        self.shards = shard and self.size > 1
+        """Whether weights and optimizer state are shared out, see `sharding`."""
         self._group: Any = dist.new_group(backend="gloo", timeout=PATIENCE) if self.size > 1 else None
 
     @property
@@ -46,6 +49,13 @@ class Team:
             dist.broadcast_object_list(box, src=0, group=self._group)
         return box[0]
 
+    def gathered(self, value: T) -> list[T]:
+        """What each process has, in their order."""
+        values = [value] * self.size
+        if self._group:
+            dist.all_gather_object(values, value, group=self._group)
+        return values
+
     def wait(self) -> None:
         """Until all are here."""
         if self._group:
@@ -58,19 +68,21 @@ def synchronise_norms(network: nn.Module, device: torch.device) -> None:
         convert_sync_batchnorm(network)
         return
     for module in network.modules():
-        if type(module) is nn.BatchNorm2d:
+        if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):
             module.__class__ = SharedBatchNorm
 
 
-class SharedBatchNorm(nn.BatchNorm2d):
+class SharedBatchNorm(_BatchNorm):
     """Batch norm over the pictures of all processes on CPUs, for which torch's own `SyncBatchNorm` is not made."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.running_mean is None or self.running_var is None or self.momentum is None:
             return super().forward(x)
-        mean = _Mean.apply(x.mean((0, 2, 3)))
-        centred = x - mean[:, None, None]
-        variance = _Mean.apply(centred.square().mean((0, 2, 3)))
+        pictures_and_places = [0, *range(2, x.dim())]
+        shape = [-1] + [1] * (x.dim() - 2)
+        mean = _Mean.apply(x.mean(pictures_and_places))
+        centred = x - mean.view(shape)
+        variance = _Mean.apply(centred.square().mean(pictures_and_places))
         with torch.no_grad():
             count = x.numel() // x.shape[1] * dist.get_world_size()
             if self.num_batches_tracked is not None:
@@ -78,7 +90,10 @@ class SharedBatchNorm(nn.BatchNorm2d):
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        return centred * scale[:, None, None] + self.bias[:, None, None]
+        return centred * scale.view(shape) + self.bias.view(shape)
+
+    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002  (torch's name)
+        """Any number of dimensions."""
 
 
 class _Mean(torch.autograd.Function):

@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..config import RunConfig
@@ -16,9 +17,10 @@ from ..errors import ConfigError
 from ..model.losses import Targets, losses
 from ..model.network import Network
 from ..predict import Model
-from .memory import MemoryShortError, checkpoint_activations, is_memory_short
+from .memory import MemoryShortError, checkpoint_activations, is_memory_short, transformer_layers
 from .optimizer import build_optimizer, set_rate
 from .randomness import Draws, seed_step
+from .sharding import share_out, take_optimizer_state, take_state, whole_optimizer_state, whole_state
 from .team import Team, synchronise_norms
 
 TERMS = ("clip", "label", "mask", "box")
@@ -30,25 +32,41 @@ class Update:
     def __init__(
         self, config: RunConfig, model: Model, accelerator: Accelerator, team: Team, refiner: tuple[nn.Module, str] | None
     ) -> None:
-        self.config, self.model, self.accelerator, self.team = config, model.to(accelerator.device).train(), accelerator, team
-        self.refiner: nn.Module | None = refiner[0].to(accelerator.device) if refiner else None
+        self.config, self.model, self.accelerator, self.team = config, model, accelerator, team
+        self.refiner: nn.Module | None = refiner[0] if refiner else None
         self.refined_heads = refiner[1] if refiner else "last"
-        plan = config.training
+        self.modules = nn.ModuleDict({"network": model.network, **({"refiner": self.refiner} if self.refiner else {})})
+        plan, device = config.training, accelerator.device
         if team.size > 1:
-            synchronise_norms(model.network, accelerator.device)
-        others = list(self.refiner.parameters()) if self.refiner else []
-        self.optimizer = build_optimizer(model.network, others, plan)
+            synchronise_norms(self.modules, device)
         self.average = AveragedModel(model.network, multi_avg_fn=get_ema_multi_avg_fn(plan.ema)) if plan.ema else None
         if plan.checkpoint_activations:  # after the average was copied off: only what is trained needs it
             checkpoint_activations(model.network)
-        self.network, self.prepared = accelerator.prepare(model.network, self.optimizer)
-        self._shared_refiner = self.refiner
-        if self.refiner and any(parameter.requires_grad for parameter in self.refiner.parameters()):
-            self._shared_refiner = accelerator.prepare(self.refiner)
+        if team.shards:
+            self._share_out()
+        model.to(device).train()
+        if self.average:
+            self.average.module.to(device)
+        if self.refiner:
+            self.refiner.to(device)
+        others = list(self.refiner.parameters()) if self.refiner else []
+        self.optimizer = build_optimizer(model.network, others, plan)
+        # What is shared out averages its gradients by itself; the rest is wrapped so that it does.
+        self.network = accelerator.prepare_model(model.network, evaluation_mode=team.shards)
+        self._shared_refiner = self.refiner and accelerator.prepare_model(self.refiner, evaluation_mode=team.shards)
+        self.prepared = accelerator.prepare_optimizer(self.optimizer)
         if plan.compile:
             self.network = torch.compile(self.network)
         self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.parts = plan.accumulate
+
+    def _share_out(self) -> None:
+        """Leave this process its part of all parameters, before any whole copy of them is on its device."""
+        device, size = self.accelerator.device, self.team.size
+        for network in dict.fromkeys((self.model.network, self.best_network)):
+            share_out(network, transformer_layers(network), device, size)
+        if self.refiner and any(parameter.requires_grad for parameter in self.refiner.parameters()):
+            share_out(self.refiner, (), device, size)
 
     @property
     def best_network(self) -> Network:
@@ -56,24 +74,30 @@ class Update:
         return cast(Network, self.average.module) if self.average else self.model.network
 
     def state(self) -> dict[str, Any]:
-        """Everything that changes from step to step."""
+        """Everything that changes from step to step. All processes have to ask; the leading one gets it."""
         scaler = self.accelerator.scaler
         return {
-            "network": self.model.network.state_dict(),
-            "average": self.average.state_dict() if self.average else {},
-            "refiner": self.refiner.state_dict() if self.refiner else {},
-            "optimizer": self.optimizer.state_dict(),
+            "network": whole_state(self.model.network),
+            "average": whole_state(self.average) if self.average else {},
+            "refiner": whole_state(self.refiner) if self.refiner else {},
+            "optimizer": whole_optimizer_state(self.modules, self.optimizer),
             "scaler": scaler.state_dict() if scaler is not None else {},
         }
 
+    def weights(self, state: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Those of `state` that are scored and saved: the averaged network's where there is one."""
+        if not self.average:
+            return dict(state["network"])
+        return {name.removeprefix("module."): tensor for name, tensor in state["average"].items() if name != "n_averaged"}
+
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over what `state` gave."""
-        self.model.network.load_state_dict(state["network"])
+        take_state(self.model.network, state["network"])
         if self.average:
-            self.average.load_state_dict(state["average"])
+            take_state(self.average, state["average"])
         if self.refiner:
-            self.refiner.load_state_dict(state["refiner"])
-        self.optimizer.load_state_dict(state["optimizer"])
+            take_state(self.refiner, state["refiner"])
+        take_optimizer_state(self.modules, self.optimizer, state["optimizer"])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
 
@@ -91,7 +115,8 @@ class Update:
                 f"{self.accelerator.device} ran out of memory at step {step + 1}; lower --batch-size or --image-size, let --auto-batch "
                 "work the batch through in parts, or --set training.checkpoint_activations=true"
             ) from error
-        terms["gradient_norm"] = self.accelerator.clip_grad_norm_(self.trained, self.config.training.gradient_norm)
+        norm = self.accelerator.clip_grad_norm_(self.trained, self.config.training.gradient_norm)
+        terms["gradient_norm"] = norm.full_tensor() if isinstance(norm, DTensor) else norm
         if self.accelerator.scaler is None:  # a fused optimizer leaves the step out by itself, without a look from the host
             self.optimizer.found_inf = (~terms["gradient_norm"].isfinite()).float()  # type: ignore[attr-defined]
         self.prepared.step()
