@@ -1,5 +1,7 @@
 #include "arguments.h"
 
+#include <cstdint>
+#include <limits>
 #include <sstream>
 #include <string>
 
@@ -60,6 +62,8 @@ Arguments checked(const Tensor& value, const std::vector<int64_t>& spatial_shape
   const int64_t area = g.levels.empty() ? 0 : g.levels.back().start + g.levels.back().height * g.levels.back().width;
   STD_TORCH_CHECK(area == g.length, "focus_ops: value of shape ", list(sizes_of(value)), " has ", g.length,
                   " positions, but spatial_shapes ", list(spatial_shapes), " has ", area);
+  STD_TORCH_CHECK(g.length <= std::numeric_limits<int32_t>::max(), "focus_ops: spatial_shapes ", list(spatial_shapes), " has ",
+                  g.length, " positions, more than 2^31 - 1");
   need_shape(positions_name, positions, {g.batch, g.queries, g.heads, g.level_count(), g.points, 2},
              "batch, queries, heads, levels, points, xy");
   need_shape(reference ? "logits" : "weights", weights, {g.batch, g.queries, g.heads, g.level_count(), g.points},

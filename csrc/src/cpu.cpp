@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
+#include <new>
 #include <string>
 #include <tuple>
 
@@ -15,14 +16,28 @@
 
 namespace focus_ops {
 
+const char* name_of(Instructions instructions) {
+  switch (instructions) {
+    case Instructions::kAvx512: return "avx512";
+    case Instructions::kAvx2: return "avx2";
+    default: return "baseline";
+  }
+}
+
 Instructions instructions() {
 #if defined(__x86_64__)
-  static const bool avx2 = [] {
+  static const Instructions chosen = [] {
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+    const Instructions best = avx512 ? Instructions::kAvx512 : avx2 ? Instructions::kAvx2 : Instructions::kBaseline;
     const char* wanted = std::getenv("FOCUS_OPS_INSTRUCTIONS");
-    if (wanted && std::string(wanted) == "baseline") return false;
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    for (const Instructions lower : {Instructions::kBaseline, Instructions::kAvx2}) {
+      if (wanted && std::string(wanted) == name_of(lower)) return std::min(lower, best);
+    }
+    return best;
   }();
-  return avx2 ? Instructions::kAvx2 : Instructions::kBaseline;
+  return chosen;
 #else
   return Instructions::kBaseline;
 #endif
@@ -32,13 +47,27 @@ namespace {
 
 // Calls the variant of a kernel that suits the processor.
 #if defined(__x86_64__)
-#define FOCUS_OPS_CALL(kernel, ...) \
-  (instructions() == Instructions::kAvx2 ? avx2::kernel(__VA_ARGS__) : baseline::kernel(__VA_ARGS__))
+#define FOCUS_OPS_CALL(kernel, ...)                                              \
+  switch (instructions()) {                                                      \
+    case Instructions::kAvx512: avx512::kernel(__VA_ARGS__); break;              \
+    case Instructions::kAvx2: avx2::kernel(__VA_ARGS__); break;                  \
+    default: baseline::kernel(__VA_ARGS__);                                      \
+  }
 #else
 #define FOCUS_OPS_CALL(kernel, ...) baseline::kernel(__VA_ARGS__)
 #endif
 
 constexpr int64_t kBlock = 64;  // rows of weights that stay in the first cache
+
+// Memory that begins with a line of the cache: vectors that lie across two lines take twice as long.
+constexpr std::align_val_t kLine{64};
+struct FreeLines {
+  void operator()(void* lines) const { operator delete(lines, kLine); }
+};
+template <class R>
+std::unique_ptr<R[], FreeLines> scratch_of(int64_t size) {
+  return std::unique_ptr<R[], FreeLines>(static_cast<R*>(operator new(size * sizeof(R), kLine)));
+}
 
 // How many tasks of so many multiplications are worth a thread: waking one costs more than small sums take.
 int64_t grain(int64_t multiplications) {
@@ -95,7 +124,7 @@ void forward_by_head(const Arguments& arguments, const Samples<Real<S>>& samples
   const int64_t parts = heads >= threads ? 1 : (threads + heads - 1) / heads, share = (g.queries + parts - 1) / parts;
   const int64_t work = (4 * share * g.samples() + g.length) * g.channels;
   torch::stable::parallel_for(0, heads * parts, grain(work), [&](int64_t begin, int64_t end) {
-    const std::unique_ptr<Real<S>[]> scratch(new Real<S>[g.length * g.channels]);
+    const auto scratch = scratch_of<Real<S>>(g.length * g.channels);
     for (int64_t task = begin; task < end; ++task) {
       const int64_t head = task / parts % g.heads, first = std::min(task % parts * share, g.queries);
       const Rows rows{task / parts / g.heads, head, head + 1, first, std::min(first + share, g.queries)};
@@ -107,8 +136,7 @@ void forward_by_head(const Arguments& arguments, const Samples<Real<S>>& samples
 template <class S>
 void run_forward(const Arguments& arguments, const Tensor& output) {
   const Geometry& g = arguments.geometry;
-  const Tensor weights = weights_of<Real<S>>(arguments);
-  const auto samples = samples_of<Real<S>>(arguments, weights);
+  const auto samples = samples_of<Real<S>>(arguments, arguments.weights);
   const bool converts = !std::is_same_v<S, Real<S>>, many = g.queries * g.samples() > g.length;
   converts && many ? forward_by_head<S>(arguments, samples, output) : forward_by_query<S>(arguments, samples, output);
 }
@@ -126,7 +154,7 @@ void run_backward(const Arguments& arguments, const Tensor& grad_output, const T
   for (const Level& level : g.levels) largest = std::max(largest, level.height * level.width);
   const int64_t work = 8 * (g.queries * g.points + largest) * g.channels;  // of a slice, reading and adding
   torch::stable::parallel_for(0, g.batch * g.heads * g.level_count(), grain(work), [&](int64_t begin, int64_t end) {
-    const std::unique_ptr<R[]> scratch(new R[2 * largest * g.channels]);
+    const auto scratch = scratch_of<R>(2 * largest * g.channels);
     for (int64_t task = begin; task < end; ++task) {
       const int64_t head = task / g.level_count();
       const Slice slice{head / g.heads, head % g.heads, task % g.level_count()};

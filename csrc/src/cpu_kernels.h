@@ -10,7 +10,7 @@ namespace focus_ops {
 template <class R>
 struct Samples {
   const R* positions;        // [batch, queries, heads, levels, points, 2], (x, y)
-  const R* weights;          // [batch, queries, heads, levels, points]
+  const R* weights;          // [batch, queries, heads, levels, points]; in the fused entry's forward pass their logits
   const R* reference;        // [batch or 1, queries, levels, 2], (x, y) in 0..1, or null
   bool reference_per_batch;  // false where all pictures share the reference points
 };
@@ -54,6 +54,9 @@ namespace baseline {
 FOCUS_OPS_DECLARE_KERNELS
 }
 namespace avx2 {
+FOCUS_OPS_DECLARE_KERNELS
+}
+namespace avx512 {
 FOCUS_OPS_DECLARE_KERNELS
 }
 #undef FOCUS_OPS_DECLARE_KERNELS

@@ -3,9 +3,12 @@
 
 namespace focus_ops {
 
-enum class Instructions { kBaseline, kAvx2 };
+enum class Instructions { kBaseline, kAvx2, kAvx512 };
 
-// The best that the processor has; the variable FOCUS_OPS_INSTRUCTIONS=baseline, read once, forgoes it.
+// The best that the processor has, or what FOCUS_OPS_INSTRUCTIONS (baseline, avx2, avx512; read once) names where it has that.
 Instructions instructions();
+
+// As FOCUS_OPS_INSTRUCTIONS says it.
+const char* name_of(Instructions instructions);
 
 }  // namespace focus_ops

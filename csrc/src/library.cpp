@@ -32,5 +32,5 @@ STABLE_TORCH_LIBRARY(focus_ops, m) {
 extern "C" FOCUS_OPS_EXPORT const char* focus_ops_cuda() { return FOCUS_OPS_CUDA; }
 
 extern "C" FOCUS_OPS_EXPORT const char* focus_ops_instructions() {
-  return focus_ops::instructions() == focus_ops::Instructions::kAvx2 ? "avx2" : "baseline";
+  return focus_ops::name_of(focus_ops::instructions());
 }
