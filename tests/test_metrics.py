@@ -174,7 +174,7 @@ def test_each_function_gives_what_compute_gives(name: str) -> None:
 
 def test_nearest_foreground_is_the_one_that_scipy_takes() -> None:
     """Ties decide which error a background pixel takes over: scattered pixels have many."""
-    from focus_framework.metrics.weighted import _distance, _with_error_of_nearest_foreground
+    from focus_framework.metrics.weighted import _squared_distance, _with_error_of_nearest_foreground
 
     for seed in range(12):
         random = np.random.default_rng(seed)
@@ -183,7 +183,7 @@ def test_nearest_foreground_is_the_one_that_scipy_takes() -> None:
         row, column = distance_transform_edt(~mask, return_distances=False, return_indices=True)
         expected = np.where(mask, error, error[row, column])
         truth = torch.from_numpy(mask)[None]
-        got = _with_error_of_nearest_foreground(torch.from_numpy(error)[None], truth, _distance(truth))[0, 3:-3, 3:-3]
+        got = _with_error_of_nearest_foreground(torch.from_numpy(error)[None], truth, _squared_distance(truth))[0, 3:-3, 3:-3]
         window = cv2.dilate(mask.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
         np.testing.assert_array_equal(got.numpy()[window], expected[window])
 

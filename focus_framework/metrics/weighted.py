@@ -20,8 +20,8 @@ from .pairs import EPS, Pairs
 RADIUS = 3
 """Half of the 7x7 window in which errors inside the foreground are smoothed."""
 SIGMA = 5.0
-FARTHEST = RADIUS * math.sqrt(2)
-"""From the middle of that window to its corner."""
+FARTHEST = 2 * RADIUS**2
+"""The squared distance from the middle of that window to its corner."""
 HALF_DISTANCE = 5.0
 """Pixels from the foreground at which the extra weight of a false positive has grown to a half."""
 
@@ -37,14 +37,14 @@ def of_pairs(pairs: Pairs) -> Tensor:
     marked = (pairs.normalised.amax(dim) for dim in (2, 1))
     box = _box(*((one > 0) | (profile > 0) for one, profile in zip(marked, pairs.profiles, strict=True)))
     truth, values = pairs.truth[box], pairs.normalised[box]
-    distance = _distance(truth)
+    squared = _squared_distance(truth)
     # The box of the foreground alone, within that.
     inner = _box(*(profile[:, part] > 0 for profile, part in zip(pairs.profiles, box[1:], strict=True)))
-    true_positives = pairs.foreground - _error_inside(values[inner], truth[inner], distance[inner])
+    true_positives = pairs.foreground - _error_inside(values[inner], truth[inner], squared[inner])
     recall = true_positives / pairs.foreground
     # A false positive weighs 2 - fade, 1 beside the foreground and nearly 2 far from it. In the background the error is the map
     # itself, and its plain sum is known; in the foreground fade is 1, so that those pixels are taken off once more.
-    fade = distance.div_(-HALF_DISTANCE).exp2_().double().flatten(1)
+    fade = squared.sqrt_().div_(-HALF_DISTANCE).exp2_().double().flatten(1)
     background, foreground = pairs.moments[1].sum(2).unbind(1)
     false_positives = 2 * background + foreground - torch.einsum("bn,bn->b", values.flatten(1), fade)
     precision = true_positives / (true_positives + false_positives + EPS)
@@ -62,58 +62,66 @@ def _box(rows: Tensor, columns: Tensor) -> tuple[slice, slice, slice]:
     return slice(None), reach(rows), reach(columns)
 
 
-def _distance(truth: Tensor) -> Tensor:
-    """Pixels from each pixel to the nearest foreground `[B, H, W]`, float32.
+def _squared_distance(truth: Tensor) -> Tensor:
+    """The squared distance in pixels from each pixel to the nearest foreground `[B, H, W]`, whole numbers in float32.
 
     The exact transform is OpenCV's, on the CPU; it depends on the truth alone. The last bits of its square roots depend on where the
-    result lies in memory: the squares are integers, and are rounded to them.
+    result lies in memory, hence the rounding.
     """
-    background = (~truth).to("cpu", torch.uint8).numpy()
-    distance = np.empty(background.shape, np.float32)
+    background = truth.cpu().logical_not().view(torch.uint8).numpy()
+    batch, height, width = background.shape
+    # It goes down the columns: rows that lie a power of two apart would all want the same few places of the processor's cache.
+    distance = np.empty((batch, height, width + 16), np.float32)[..., :width]
     for image, its_distance in zip(background, distance, strict=True):
         cv2.distanceTransform(image, cv2.DIST_L2, cv2.DIST_MASK_PRECISE, dst=its_distance)
-    return torch.from_numpy(distance).square_().round_().sqrt_().to(truth.device)
+    return torch.from_numpy(distance).square().round_().to(truth.device)
 
 
-def _error_inside(values: Tensor, truth: Tensor, distance: Tensor) -> Tensor:
+def _error_inside(values: Tensor, truth: Tensor, squared: Tensor) -> Tensor:
     """The sum of errors in the foreground `[B]`, each at most what it is when smoothed with those around it."""
     error = (values.float() - truth.float()).abs_()
-    smooth = _smooth(_with_error_of_nearest_foreground(error, truth, distance))
+    smooth = _smooth(_with_error_of_nearest_foreground(error, truth, squared))
     return torch.minimum(error, smooth).masked_fill_(~truth, 0).sum((1, 2), dtype=torch.float64)
 
 
-def _with_error_of_nearest_foreground(error: Tensor, truth: Tensor, distance: Tensor) -> Tensor:
+def _with_error_of_nearest_foreground(error: Tensor, truth: Tensor, squared: Tensor) -> Tensor:
     """The errors, padded by `RADIUS`, where background takes over the error of the nearest foreground pixel.
 
-    Only background within the smoothing window of some foreground is read later, and only that is looked up, at the distance that
-    is known. Of several nearest pixels scipy's transform takes the leftmost, then the topmost one; so does `_neighbours`.
+    Only background within the smoothing window of some foreground is read later, and only that is looked up, at the squared distance
+    that is known. Of several nearest pixels scipy's transform takes the leftmost, then the topmost one; so does `_rings`.
     """
     margin = 2 * RADIUS  # so that all neighbours of a pixel at the border have a place
-    image, row, column = ((distance < FARTHEST + 0.01) & ~truth).nonzero().unbind(1)
-    squared = distance[image, row, column].square_().round_().int()
+    image, row, column = ((squared <= FARTHEST) & ~truth).nonzero().unbind(1)
     padded, error = (F.pad(x, (margin,) * 4) for x in (truth, error))
+    mask, flat = padded.flatten(), error.flatten()
     places = (image * padded.shape[1] + row + margin) * padded.shape[2] + column + margin
+    ring = squared[image, row, column].int()
     # index_select is several times as fast as indexing with brackets
-    candidates = _neighbours(padded.shape[2], truth.device).index_select(0, squared).add_(places.int().unsqueeze(1))
-    hits = padded.flatten().index_select(0, candidates.flatten()).view_as(candidates)
-    first = hits.to(torch.uint8).argmax(1, keepdim=True)
-    flat = error.flatten()
-    flat[places] = flat[candidates.gather(1, first).squeeze(1)]
+    for steps in _rings(padded.shape[2], truth.device):
+        part = steps.any(0).index_select(0, ring).nonzero().squeeze(1)
+        its_places, its_ring = places.index_select(0, part), ring.index_select(0, part)
+        nearest = its_places + steps[0].index_select(0, its_ring)
+        for step in steps[1:]:
+            candidate = its_places + step.index_select(0, its_ring)
+            nearest = torch.where(mask.index_select(0, candidate), candidate, nearest)
+        flat[its_places] = flat.index_select(0, nearest)
     trim = margin - RADIUS
     return flat.view_as(error)[:, trim:-trim, trim:-trim]
 
 
-def _neighbours(width: int, device: torch.device) -> Tensor:
-    """For each squared distance up to `FARTHEST`'s the steps in memory to the pixels that far away, in the order in which the nearest is
-    chosen: by column, then by row. The last is repeated where there are fewer than 8; a distance that does not occur has zeros.
+def _rings(width: int, device: torch.device) -> list[Tensor]:
+    """The steps in memory to the pixels at each squared distance up to `FARTHEST`, for distances with 4 such pixels `[4, 19]` and for
+    those with 8 `[8, 19]`, in the reverse of the order in which the nearest is chosen: by column, then by row. Other distances have zeros.
     """
-    reach = math.isqrt(2 * RADIUS**2)
-    rings: list[list[int]] = [[] for _ in range(2 * RADIUS**2 + 1)]
+    reach = math.isqrt(FARTHEST)
+    rings: list[list[int]] = [[] for _ in range(FARTHEST + 1)]
     for x in range(-reach, reach + 1):
         for y in range(-reach, reach + 1):
-            if x * x + y * y < len(rings):
+            if x * x + y * y <= FARTHEST:
                 rings[x * x + y * y].append(y * width + x)
-    return torch.tensor([(ring + ring[-1:] * 8)[:8] if ring else [0] * 8 for ring in rings], dtype=torch.int32, device=device)
+    return [
+        torch.tensor([ring[::-1] if len(ring) == size else [0] * size for ring in rings], device=device).t().contiguous() for size in (4, 8)
+    ]
 
 
 def _smooth(padded: Tensor) -> Tensor:
