@@ -11,6 +11,7 @@ import pytest
 import torch
 from test_training import TINY, lines, run, saved, tiny
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from focus_framework import cli as frame
 from focus_framework.build import build_network
@@ -105,6 +106,39 @@ def test_checkpointed_activations_take_less_memory_and_give_the_same_gradients()
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize(("limit", "parts"), [(0.01, 1), (0.01, 2), (1e6, 1)])
+def test_gradients_are_clipped_to_their_common_norm(limit: float, parts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the optimizer gets, against the whole batch's gradients in float64: shorter where they are too long, in their direction."""
+    from focus_framework.training import update
+
+    found: list[tuple[torch.Tensor, torch.Tensor]] = []
+    before: list[torch.Tensor] = []
+    original = update.Update.gradients
+
+    def gradient(optimizer: torch.optim.Optimizer) -> torch.Tensor:
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        return torch.cat([parameter.grad.double().flatten() for parameter in parameters])
+
+    def watched(self: update.Update, *arguments: Any) -> dict[str, torch.Tensor]:
+        terms = original(self, *arguments)
+        before.append(gradient(self.optimizer))
+        return terms
+
+    monkeypatch.setattr(update.Update, "gradients", watched)
+    hook = register_optimizer_step_pre_hook(lambda optimizer, *_: found.append((before.pop(), gradient(optimizer))))
+    try:
+        done = run(tmp_path, **{"training.gradient_norm": limit, "training.accumulate": parts, "training.steps": 2})
+    finally:
+        hook.remove()
+    assert len(found) == 2
+    for (whole, clipped), line in zip(found, lines(done.folder), strict=True):
+        norm = float((whole**2).sum().sqrt())
+        assert 0.01 < norm < 1e6
+        assert line["gradient_norm"] == pytest.approx(norm, rel=1e-5)
+        assert float((clipped**2).sum().sqrt()) == pytest.approx(min(norm, limit), rel=1e-5)
+        torch.testing.assert_close(clipped, whole * min(1.0, limit / norm), rtol=1e-5, atol=1e-12)
 
 
 def test_layers_of_the_backbone_have_rates_of_their_own() -> None:
