@@ -52,7 +52,7 @@ def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[dict[str
 def test_it_has_every_option_it_should_have() -> None:
     wanted = (
         "--task-plugin --data --data-root --preset --backbone --backbone-weights --enhancer --refiner --foreground-prompt "
-        "--background-prompt --image-size --batch-size --steps --minutes --learning-rate --seed --precision --device --out "
+        "--background-prompt --image-size --batch-size --steps --minutes --val-share --learning-rate --seed --precision --device --out "
         "--checkpoint-every --resume --auto-batch --compile --dry-run --clip-model --clip-weights --config --set --show-config --json"
     )
     assert set(wanted.split()) <= {name for parameter in train.params for name in parameter.opts}

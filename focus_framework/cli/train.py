@@ -37,6 +37,9 @@ SETTINGS = {
         ["--data"], metavar="D", help="A folder with images/ and masks/, images=DIR,masks=DIR, a known data set; default: practice images."
     ),
     "data.root": click.Option(["--data-root"], metavar="DIR", help="Where the known data sets lie."),
+    "data.validation_share": click.Option(
+        ["--val-share"], type=float, metavar="0..1", help="Share of the pairs held back for validation where the data has no split for it."
+    ),
     "backbone.name": click.Option(
         ["--backbone"], metavar="NAME", shell_complete=complete_plugins("backbone"), help="A backbone, or a network of timm."
     ),
@@ -126,7 +129,8 @@ def train(
         with Progress(1, "trained") as progress:
             summary = run(resolved, entry, resume or out, resume=bool(resume), on_progress=_step_shower(progress))
     except StoppedError as stop:  # in order and as asked, so no error
-        note(str(stop))
+        if stop.leads:
+            note(str(stop))
         click.get_current_context().exit(stop.exit_code)
     if summary is None:
         return  # the process that leads the run tells what came of it
@@ -141,6 +145,8 @@ def _rehearse(resolved: Resolved, entry: Entry, as_json: bool) -> None:
     from ..training.rehearsal import rehearse
 
     found = rehearse(resolved, entry)
+    if found is None:
+        return  # the process that leads tells
     if as_json:
         print_json(found.as_json())
         return
