@@ -261,8 +261,8 @@ def with_prediction(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig
     """A checkpoint's configuration with other settings of `PredictionConfig`, by name; None keeps what it says. Raises `ConfigError`."""
     given = {f"prediction.{name}": value for name, value in settings.items() if value is not None}
     for key in given:
-        _check_known(key, "prediction")
-    return _validate(flatten(config.model_dump(exclude_none=True)) | given, dict.fromkeys(given, "prediction")) if given else config
+        _check_known(key, "option")
+    return _validate(flatten(config.model_dump(exclude_none=True)) | given, dict.fromkeys(given, "option")) if given else config
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -341,7 +341,8 @@ def _validate(values: Mapping[str, Any], sources: Mapping[str, str]) -> RunConfi
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         path = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{sources.get(path, 'configuration')}: {path} = {first['input']!r}: {first['msg']}") from error
+        reason = first["msg"].removeprefix("Value error, ")  # which pydantic puts before what our own validators say
+        raise ConfigError(f"{sources.get(path, 'configuration')}: {path} = {first['input']!r}: {reason}") from error
 
 
 def _read_file(path: Path) -> dict[str, Any]:

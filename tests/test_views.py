@@ -116,6 +116,11 @@ def test_tiles_of_a_network_of_single_pixels_give_the_map_of_the_whole() -> None
     assert {shape[2:] for shape in network.seen} == {(64, 64)}
 
 
+def test_a_tile_too_small_to_be_worth_a_pass_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^option: prediction.tile = 3: should be 0 or at least 64$"):
+        with_prediction(resolve("shadow").config, {"tile": 3})
+
+
 def test_no_pass_sees_more_than_a_tile_of_a_large_picture() -> None:
     network = Recorder()
     given: list[tuple[int, int]] = []
