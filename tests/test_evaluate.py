@@ -6,6 +6,7 @@ import csv
 import json
 import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -19,7 +20,7 @@ from focus_framework.cli.evaluate import evaluate
 from focus_framework.data.pair import Pair
 from focus_framework.errors import ConfigError, DataError
 from focus_framework.evaluation import scoring
-from focus_framework.evaluation.report import best_median_worst
+from focus_framework.evaluation.report import Section, View, best_median_worst, render
 from focus_framework.evaluation.samples import pair_predictions, published_figures
 from focus_framework.evaluation.scoring import Evaluation, Score, evaluate_files, evaluate_model
 from focus_framework.evaluation.tables import as_csv, as_latex, tables
@@ -190,6 +191,18 @@ def test_the_command_writes_tables_and_page(folders: tuple[Path, Path], tmp_path
     assert page.count("<svg") == 1
     assert 'src="http' not in page and 'href="http' not in page.replace('xlink:href="http', "")
     assert list(out.iterdir()) and not list(out.glob(".focus-*"))
+
+
+def test_any_name_is_text_on_the_page(tmp_path: Path) -> None:
+    hostile = r"<script>alert('$\x$ & \"y\"')</script>"
+    level = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+    scores = tuple(Score(f"{hostile}{index}", dict.fromkeys(METRICS, 0.5)) for index in range(3))
+    curves = {name: [0.5] * 256 for name in ("precision", "recall", "f_beta", "e_measure")}
+    one = replace(some(hostile, s_measure=0.5), curves=curves, scores=scores, undefined={"ber": 1})
+    section = Section(one, lambda name: View(None, level > 100, level))
+    page = render([section, section], tables([one], ["s_measure"]), "s_measure")
+    assert page.count("<script>") == 1  # the page's own
+    assert page.count("alert(") >= 10
 
 
 @pytest.mark.parametrize(

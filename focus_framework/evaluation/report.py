@@ -71,7 +71,7 @@ def section_of_model(evaluation: Evaluation, model: Model, samples: Sequence[Sam
 def render(sections: Sequence[Section], tables: Sequence[Table], metric: str) -> str:
     """The page; `metric` decides which images are the best, the median and the worst."""
     evaluations = [section.evaluation for section in sections]
-    body = [part for table in tables for part in (page.paragraph(title(table)), page.table(table.header, table.cells()))]
+    body = [part for table in tables for part in (page.paragraph(title(table)), page.table(table.header, table.cells(), names=2))]
     body += [_undefined(evaluation) for evaluation in evaluations]
     body += [page.heading("Curves"), page.drawing((11, 3.4), lambda figure: _draw_curves(figure, evaluations))]
     body += [_examples(section, metric) for section in sections]
