@@ -6,13 +6,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -131,19 +134,31 @@ def close(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
         torch.testing.assert_close(ours[name], tensor, atol=1e-3, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
 
 
-def test_a_run_goes_on_alone_or_shared_out(alone: Path, together: Path, tmp_path: Path) -> None:
-    """From one process to two that share, and from two of either kind to one: the step to come is the same."""
-    expected = shutil.copytree(alone, tmp_path / "alone")
-    one = shutil.copytree(together, tmp_path / "one")
-    two = shutil.copytree(alone, tmp_path / "two")
-    for folder in (expected, one):
-        run(folder, resume=True, **{**SETTINGS, "training.steps": 7})
-    ended = resumed(two, "--steps", "7", *SHARD)
+@pytest.fixture(scope="module")
+def expected(alone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of one process, one step on."""
+    folder = shutil.copytree(alone, tmp_path_factory.mktemp("expected") / "run")
+    run(folder, resume=True, **{**SETTINGS, "training.steps": 7})
+    return folder
+
+
+def test_one_process_goes_on_with_what_two_began(expected: Path, together: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(together, tmp_path / "run")
+    run(folder, resume=True, **{**SETTINGS, "training.steps": 7})
+    went_on_as(expected, folder)
+
+
+def test_two_that_share_go_on_with_what_one_began(expected: Path, alone: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(alone, tmp_path / "run")
+    ended = resumed(folder, "--steps", "7", *SHARD)
     assert ended.returncode == 0, ended.stderr[-3000:]
-    for folder in (one, two):
-        assert saved(folder).step == 7
-        assert largest_difference(lines(folder), lines(expected)) < 1e-4
-        close(load_file(folder / "checkpoint.safetensors"), load_file(expected / "checkpoint.safetensors"))
+    went_on_as(expected, folder)
+
+
+def went_on_as(expected: Path, folder: Path) -> None:
+    assert saved(folder).step == 7
+    assert largest_difference(lines(folder), lines(expected)) < 1e-4
+    close(load_file(folder / "checkpoint.safetensors"), load_file(expected / "checkpoint.safetensors"))
 
 
 def test_each_process_has_its_share_of_every_parameter(tmp_path: Path) -> None:
@@ -241,18 +256,55 @@ def test_the_page_shows_these_calls() -> None:
     assert "accelerate launch --num_processes=2 -m focus_framework train --task-plugin shadow" in page
 
 
-def test_a_signal_to_the_launcher_stops_all_at_one_step_and_saves(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    call = [sys.executable, "-m", *LAUNCH["torchrun"], *words(folder), "--steps", "5000", "--checkpoint-every", "5000"]
+@contextmanager
+def long_run(folder: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
+    """Two processes that have done a step of many."""
+    call = [sys.executable, "-m", *LAUNCH["torchrun"], *words(folder), "--steps", "5000", "--checkpoint-every", "5000", *more]
     with subprocess.Popen(call, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         until = time.monotonic() + 300
         while not ((folder / "metrics.jsonl").exists() and len(lines(folder)) > 1) and time.monotonic() < until:
             time.sleep(0.2)
-        process.terminate()
+        yield process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_launcher_stops_all_at_one_step_and_saves(tmp_path: Path, number: signal.Signals) -> None:
+    folder = tmp_path / "run"
+    with long_run(folder, *(SHARD if number == signal.SIGINT else ())) as process:
+        process.send_signal(number)
         _, told = process.communicate(timeout=300)
     assert process.returncode != 0
-    assert told.count("stopped by SIGTERM after step") == 2
+    assert told.count(f"stopped by {number.name} after step") == 1
     assert saved(folder).step == len(lines(folder))
+
+
+def test_a_process_that_is_killed_ends_the_others_with_a_line(tmp_path: Path) -> None:
+    with long_run(tmp_path / "run") as process:
+        _, helper = psutil.Process(process.pid).children()
+        helper.kill()
+        killed = time.monotonic()
+        _, told = process.communicate(timeout=300)
+    assert process.returncode != 0
+    assert time.monotonic() - killed < 45  # the launcher gives the others half a minute
+    assert "error: process 0 of 2 lost another one" in told and "focus train --resume" in told
+
+
+def test_a_dry_run_is_told_once(tmp_path: Path) -> None:
+    ended = torchrun("-m", "focus_framework", *words(tmp_path / "run"), "--dry-run", *SHARD, processes=2)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert ended.stdout.count("nothing was written") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_three_processes_go_on_where_one_stopped(tmp_path: Path) -> None:
+    """With fewer validation pictures than processes."""
+    folder = tmp_path / "run"
+    settings = {**SETTINGS, "training.batch_size": 6, "data.validation_limit": 2, "training.steps": 2}
+    run(folder, **settings)
+    ended = resumed(folder, "--steps", "4", processes=3)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert [line["step"] for line in lines(folder)] == [1, 2, 3, 4]
+    assert saved(folder).step == 4
 
 
 def test_every_sample_is_seen_once_a_pass() -> None:

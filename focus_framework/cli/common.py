@@ -112,20 +112,21 @@ class Progress:
 
     def __enter__(self) -> Self:
         self._last = time.monotonic()
-        if sys.stderr.isatty():
-            from rich import progress
-            from rich.console import Console
-
-            self._bar = progress.Progress(
-                progress.TextColumn("{task.description}"),
-                progress.BarColumn(),
-                progress.TimeRemainingColumn(),
-                progress.TextColumn("{task.fields[text]}"),
-                console=Console(stderr=True),
-            )
-            self._task = self._bar.add_task(self.what, total=1.0, text="")
-            self._bar.start()
         return self
+
+    def _start_bar(self) -> None:
+        from rich import progress
+        from rich.console import Console
+
+        self._bar = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[text]}"),
+            console=Console(stderr=True),
+        )
+        self._task = self._bar.add_task(self.what, total=1.0, text="")
+        self._bar.start()
 
     def advance(self, note: str = "") -> None:
         """One more of `total` is done; `note` is shown behind the count."""
@@ -135,6 +136,8 @@ class Progress:
     def show(self, share: float, text: str) -> None:
         """So much of the work is done, 0 to 1."""
         now = time.monotonic()
+        if self._bar is None and sys.stderr.isatty():  # not before: of several processes only the one that leads gets here
+            self._start_bar()
         if self._bar:
             self._bar.update(self._task, completed=share, text=text)
         elif share >= 1 or now - self._last >= self.interval:

@@ -71,6 +71,7 @@ class Trainer:
         self.best: float | None = None
         self.scores: dict[str, float] = {}
         self.skipped: list[str] = []
+        self._skipped_here: dict[str, str] = {}
 
     @property
     def share(self) -> float:
@@ -96,7 +97,8 @@ class Trainer:
         """Train to the end of the plan; `batches` are those of the steps to come, without end. Raises `StoppedError` where a signal
         came, after saving."""
         plan = self.config.training
-        with Signals() as signals, Log(self.folder if self.team.leads else None, self.config, start=self.step) as log:
+        folder = self.folder if self.team.leads else None
+        with Signals() as signals, self.team.noticing_loss(self.folder), Log(folder, self.config, start=self.step) as log:
             mark = (time.monotonic(), self.step)
             started = time.monotonic() - self.seconds
             for batch in batches:
@@ -106,7 +108,7 @@ class Trainer:
                 self.step += 1
                 self.seconds, signal = self.team.largest(time.monotonic() - started, signals.received)
                 self.health.note(self.step, batch["name"], terms["loss"], terms["gradient_norm"])
-                self._note_skipped(batch)
+                self._skipped_here |= dict(batch["skipped"])
                 record: dict[str, Any] | None = None
                 if self.step % plan.log_every == 0 or self.share >= 1 or self.step == 1:
                     now = time.monotonic()
@@ -122,7 +124,7 @@ class Trainer:
                     break
                 if signal:
                     self.save(self._sound_state())
-                    raise StoppedError(int(signal), self.step, self.folder)
+                    raise StoppedError(int(signal), self.step, self.folder, leads=self.team.leads)
 
     def _fit(self, batch: Mapping[str, Any]) -> None:
         """Work batches through in as few parts as fit into memory."""
@@ -130,15 +132,19 @@ class Trainer:
         if self.update.parts > 1:
             logger.info("each batch is worked through in %d parts, to fit into memory", self.update.parts)
 
-    def _note_skipped(self, batch: Mapping[str, Any]) -> None:
-        for name, reason in batch["skipped"]:
-            if name not in self.skipped:
-                self.skipped.append(name)
-                logger.warning("left out, another picture stands in: %s", reason)
+    def _note_skipped(self) -> None:
+        """Pictures that any process could not read since the last time."""
+        for found in self.team.gathered(self._skipped_here):
+            for name, reason in found.items():
+                if name not in self.skipped:
+                    self.skipped.append(name)
+                    logger.warning("left out, another picture stands in: %s", reason)
+        self._skipped_here.clear()
 
     def _record(self, terms: Mapping[str, Tensor], rate: float) -> dict[str, Any]:
         """A line of `metrics.jsonl`. Raises `DivergedError` where the run has gone wrong."""
         self.health.check()
+        self._note_skipped()
         names = list(terms)
         values = dict(zip(names, self._mean_over_processes([terms[name] for name in names]), strict=True))
         numbers = {"loss": values["loss"], **{f"loss_{name}": values[name] for name in TERMS}, "gradient_norm": values["gradient_norm"]}
@@ -185,6 +191,7 @@ class Trainer:
     def _sound_state(self) -> dict[str, Any]:
         """What is to be saved. Raises `DivergedError` where the run has gone wrong."""
         self.health.check()
+        self._note_skipped()
         state = self.update.state()
         sound = are_finite([*state["network"].values(), *self.update.weights(state).values()])
         if not self.team.told(sound):

@@ -37,8 +37,8 @@ class Rehearsal:
         return dict(vars(self))
 
 
-def rehearse(resolved: Resolved, task: Entry) -> Rehearsal:
-    """Build all parts of a run and do its first two steps. Raises what the run would raise."""
+def rehearse(resolved: Resolved, task: Entry) -> Rehearsal | None:
+    """Build all parts of a run and do its first two steps; None in a process that only helps. Raises what the run would raise."""
     plan = resolved.config.training
     accelerator, team = begin(resolved.config)
     trainer, data = assemble(resolved, task, Path(), accelerator, team)
@@ -53,6 +53,8 @@ def rehearse(resolved: Resolved, task: Entry) -> Rehearsal:
     if team.leads:
         score(trainer.scored(state), scored, trainer.task.metrics)
     team.wait()
+    if not team.leads:
+        return None
     a_score = (time.monotonic() - ends[-1]) * len(data.validation or ()) / max(len(scored), 1)
     each = a_step + a_score / plan.checkpoint_every
     steps = plan.steps if plan.steps else int(60 * (plan.minutes or 0) / each)

@@ -17,8 +17,10 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1
 class StoppedError(FocusError):
     """A signal ended the run; everything is saved. The exit code is the shell's: 128 and the signal's number."""
 
-    def __init__(self, number: int, step: int, folder: Path) -> None:
+    def __init__(self, number: int, step: int, folder: Path, *, leads: bool = True) -> None:
         self.exit_code = 128 + number
+        self.leads = leads
+        """Whether the process that it ended is the one that speaks."""
         name = signal.Signals(number).name
         super().__init__(f"stopped by {name} after step {step}, which is saved; focus train --resume {folder} goes on from there")
 

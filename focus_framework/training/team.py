@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -12,10 +16,16 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..errors import FocusError
+
 PATIENCE = timedelta(hours=6)
 """How long the others wait while the main process scores and saves."""
 
 T = TypeVar("T")
+
+
+class LostError(FocusError):
+    """Another process of the run is gone."""
 
 
 class Team:
@@ -60,6 +70,23 @@ class Team:
         """Until all are here."""
         if self._group:
             dist.barrier(group=self._group)
+
+    @contextmanager
+    def noticing_loss(self, folder: Path) -> Iterator[None]:
+        """That another process is gone, as a `LostError` instead of whatever breaks when it is talked to."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.size == 1 or not (isinstance(error, dist.DistError) or _LOST.search(str(error))):
+                raise
+            raise LostError(
+                f"process {self.rank} of {self.size} lost another one, which may have said why; "
+                f"focus train --resume {folder} goes on from the last checkpoint"
+            ) from error
+
+
+_LOST = re.compile(r"gloo|connection (closed|reset|refused)|broken pipe", re.IGNORECASE)
+"""What torch says in a plain `RuntimeError` where gloo breaks."""
 
 
 def synchronise_norms(network: nn.Module, device: torch.device) -> None:
