@@ -45,11 +45,11 @@ LAUNCH = {
     "accelerate": ["accelerate.commands.launch", "--cpu", *TWO],
     "accelerate fsdp": ["accelerate.commands.launch", "--use_fsdp", "--fsdp_version=2", *TWO],
 }
-"""As docs/training.md shows them, here on the CPU."""
+"""As docs/several-devices.md shows them, here on the CPU."""
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 SHARD = ("--set", "training.shard=true")
 NAMES = ("loss", "loss_clip", "loss_label", "loss_mask", "loss_box", "gradient_norm")
-PAGE = Path(__file__).parents[1] / "docs" / "training.md"
+PAGE = Path(__file__).parents[1] / "docs" / "several-devices.md"
 
 
 def words(folder: Path) -> list[str]:
@@ -254,6 +254,7 @@ def test_the_page_shows_these_calls() -> None:
     page = PAGE.read_text("utf-8")
     assert "torchrun --standalone --nproc_per_node=2 -m focus_framework train --task-plugin shadow" in page
     assert "accelerate launch --num_processes=2 -m focus_framework train --task-plugin shadow" in page
+    assert "accelerate launch --use_fsdp --fsdp_version=2 --num_processes=2 -m focus_framework train --task-plugin shadow" in page
 
 
 @contextmanager
