@@ -21,8 +21,9 @@ from focus_framework.training.health import DivergedError
 from focus_framework.training.loop import Progress
 from focus_framework.training.optimizer import build_optimizer, rate_factor
 from focus_framework.training.randomness import Draws
-from focus_framework.training.run import Summary, train
+from focus_framework.training.run import train
 from focus_framework.training.state import TrainingState, load_state
+from focus_framework.training.summary import Summary
 
 TINY = {
     "backbone.options.embed_dim": 32,

@@ -13,7 +13,7 @@ import pytest
 from test_training import lines, run, tiny
 
 from focus_framework.training.report import render
-from focus_framework.training.run import Summary
+from focus_framework.training.summary import Summary
 
 HOSTILE = "<script>alert('$x$ & \"y\"')</script>"
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..interfaces import Task
     from ..registry import Entry
     from ..training.loop import Progress as Step
-    from ..training.run import Summary
+    from ..training.summary import Summary
 
 SHOWN = ("loss", "learning_rate", "images_per_second", "memory_mib", "skipped")
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -23,14 +23,12 @@ from ..images import Picture, write_image
 from ..interfaces import LOWER_IS_BETTER
 from ..predict import Model
 from ..sheets import contact_sheet
+from .summary import Summary
 from .validation import PROTOCOL, readable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .run import Summary
-
-REPORT = "report.html"
 SHOWN = 16
 LOSSES = ("loss", "loss_clip", "loss_label", "loss_mask", "loss_box")
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -30,44 +28,16 @@ from ..registry import Entry, registry
 from .data import RunData, load_data
 from .folder import CONFIG, check_same, held, identity, new_folder, write_config
 from .loop import BEST, LATEST, Progress, Trainer
-from .report import REPORT, predicted, write_report, write_samples
+from .report import predicted, write_report, write_samples
 from .sharding import asked_by_launcher
 from .state import load_state
+from .summary import Summary
 from .team import Team
 from .trackers import check_trackers
 from .update import Update, share_of_batch
 from .validation import score
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a run came to."""
-
-    folder: Path
-    checkpoint: Path
-    best: Path
-    steps: int
-    seconds: float
-    validation: Mapping[str, float]
-    """Scores of the best checkpoint."""
-    test: Mapping[str, float]
-    """Its scores on test pictures that nothing was chosen by; empty where the data have none."""
-    baselines: Mapping[str, float]
-    """The primary metric of predictions that need no learning, on the same test pictures; for practice images."""
-    samples: Path | None
-    """A contact sheet: picture, truth, prediction."""
-    skipped: tuple[str, ...] = ()
-    """Training pictures that could not be read."""
-
-    @property
-    def report(self) -> Path:
-        """A page on the run."""
-        return self.folder / REPORT
-
-    def as_json(self) -> dict[str, Any]:
-        return {**vars(self), "validation": dict(self.validation), "test": dict(self.test), "baselines": dict(self.baselines)}
 
 
 def train(
