@@ -3,6 +3,7 @@
     python benchmarks/soak.py --minutes 60
 
 Prints the slopes (least squares, after the first fifth, in which caches fill) and the share of time that training waits for pictures.
+Where the machine does other work too, the processor's time a step tells more of a drift than the rate does.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ def main() -> None:
     began = time.monotonic()
 
     def look(progress: Progress) -> None:
-        rows.append((time.monotonic() - began, process.memory_info().rss / 2**20, process.num_fds(), progress.step))
+        spent = process.cpu_times()
+        now = time.monotonic() - began
+        rows.append((now, process.memory_info().rss / 2**20, process.num_fds(), progress.step, spent.user + spent.system))
 
     original = Trainer.run
     Trainer.run = lambda self, batches, on_progress: original(self, waiting.watch(iter(batches)), on_progress)  # type: ignore[method-assign]
@@ -65,11 +68,14 @@ def main() -> None:
     table = np.array(rows)
     late = table[table[:, 0] > WARM * table[-1, 0]]
     minutes = late[:, 0] / 60
-    halves = [(half[-1, 3] - half[0, 3]) / (half[-1, 0] - half[0, 0]) for half in np.array_split(late, 2)]
+    halves = np.array_split(late, 2)
+    rates = [(half[-1, 3] - half[0, 3]) / (half[-1, 0] - half[0, 0]) for half in halves]
+    costs = [(half[-1, 4] - half[0, 4]) / (half[-1, 3] - half[0, 3]) for half in halves]
     print(f"{arguments.minutes:g} minutes, {int(table[-1, 3])} steps, {arguments.workers} loader process(es), {os.cpu_count()} cores")
     print(f"memory: {late[:, 1].mean():.0f} MiB, slope {slope(minutes, late[:, 1]):+.2f} MiB a minute")
     print(f"open files: {late[0, 2]:.0f} to {late[-1, 2]:.0f}, slope {slope(minutes, late[:, 2]):+.3f} a minute")
-    print(f"rate: {halves[0]:.2f} steps/s in the first half, {halves[1]:.2f} in the second")
+    print(f"rate: {rates[0]:.2f} steps/s in the first half, {rates[1]:.2f} in the second")
+    print(f"cost: {costs[0]:.3f} processor seconds a step in the first half, {costs[1]:.3f} in the second")
     print(f"waiting for pictures: {100 * waiting.seconds / table[-1, 0]:.1f} % of the time")
 
 
