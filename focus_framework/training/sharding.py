@@ -66,3 +66,5 @@ def take_state(module: nn.Module, state: Mapping[str, Any]) -> None:
 def take_optimizer_state(modules: nn.Module, optimizer: Optimizer, state: Mapping[str, Any]) -> None:
     """Take over what `whole_optimizer_state` gave. A parameter that no gradient ever reached has no state."""
     set_optimizer_state_dict(modules, optimizer, dict(state), options=StateDictOptions(full_state_dict=True, strict=False))
+    for group in optimizer.param_groups:  # torch turns tuples into lists on the way
+        group.update({name: tuple(value) for name, value in group.items() if isinstance(value, list) and name != "params"})
