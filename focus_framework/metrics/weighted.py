@@ -36,17 +36,19 @@ def of_pairs(pairs: Pairs) -> Tensor:
     # smoothing of errors at its border looks at.
     marked = (pairs.normalised.amax(dim) for dim in (2, 1))
     box = _box(*((one > 0) | (profile > 0) for one, profile in zip(marked, pairs.profiles, strict=True)))
-    truth, values = pairs.truth[box], pairs.normalised[box]
+    # Two sums over pixels are made on the CPU, where the exact distance transform is.
+    truth, values = pairs.truth[box].cpu(), pairs.normalised[box].cpu()
     squared = _squared_distance(truth)
     # The box of the foreground alone, within that.
     inner = _box(*(profile[:, part] > 0 for profile, part in zip(pairs.profiles, box[1:], strict=True)))
-    true_positives = pairs.foreground - _error_inside(values[inner], truth[inner], squared[inner])
+    true_positives = pairs.foreground - _error_inside(values[inner], truth[inner], squared[inner]).to(pairs.foreground)
     recall = true_positives / pairs.foreground
     # A false positive weighs 2 - fade, 1 beside the foreground and nearly 2 far from it. In the background the error is the map
     # itself, and its plain sum is known; in the foreground fade is 1, so that those pixels are taken off once more.
     fade = squared.sqrt_().div_(-HALF_DISTANCE).exp2_().double().flatten(1)
+    near = torch.einsum("bn,bn->b", values.flatten(1), fade).to(pairs.foreground)
     background, foreground = pairs.moments[1].sum(2).unbind(1)
-    false_positives = 2 * background + foreground - torch.einsum("bn,bn->b", values.flatten(1), fade)
+    false_positives = 2 * background + foreground - near
     precision = true_positives / (true_positives + false_positives + EPS)
     score = 2 * recall * precision / (recall + precision + EPS)
     return score.masked_fill(pairs.foreground == 0, 0)
@@ -65,16 +67,16 @@ def _box(rows: Tensor, columns: Tensor) -> tuple[slice, slice, slice]:
 def _squared_distance(truth: Tensor) -> Tensor:
     """The squared distance in pixels from each pixel to the nearest foreground `[B, H, W]`, whole numbers in float32.
 
-    The exact transform is OpenCV's, on the CPU; it depends on the truth alone. The last bits of its square roots depend on where the
-    result lies in memory, hence the rounding.
+    The exact transform is OpenCV's; it depends on the truth alone. The last bits of its square roots depend on where the result lies
+    in memory, hence the rounding.
     """
-    background = truth.cpu().logical_not().view(torch.uint8).numpy()
+    background = truth.logical_not().view(torch.uint8).numpy()
     batch, height, width = background.shape
     # It goes down the columns: rows that lie a power of two apart would all want the same few places of the processor's cache.
     distance = np.empty((batch, height, width + 16), np.float32)[..., :width]
     for image, its_distance in zip(background, distance, strict=True):
         cv2.distanceTransform(image, cv2.DIST_L2, cv2.DIST_MASK_PRECISE, dst=its_distance)
-    return torch.from_numpy(distance).square().round_().to(truth.device)
+    return torch.from_numpy(distance).square().round_()
 
 
 def _error_inside(values: Tensor, truth: Tensor, squared: Tensor) -> Tensor:
@@ -91,13 +93,12 @@ def _with_error_of_nearest_foreground(error: Tensor, truth: Tensor, squared: Ten
     that is known. Of several nearest pixels scipy's transform takes the leftmost, then the topmost one; so does `_rings`.
     """
     margin = 2 * RADIUS  # so that all neighbours of a pixel at the border have a place
-    image, row, column = ((squared <= FARTHEST) & ~truth).nonzero().unbind(1)
-    padded, error = (F.pad(x, (margin,) * 4) for x in (truth, error))
-    mask, flat = padded.flatten(), error.flatten()
-    places = (image * padded.shape[1] + row + margin) * padded.shape[2] + column + margin
-    ring = squared[image, row, column].int()
+    truth, error, squared = (F.pad(x, (margin,) * 4) for x in (truth, error, squared))
+    mask, flat, distance = truth.flatten(), error.flatten(), squared.flatten()
+    places = ((distance <= FARTHEST) & (distance > 0)).nonzero().squeeze(1)
+    ring = distance.index_select(0, places).int()
     # index_select is several times as fast as indexing with brackets
-    for steps in _rings(padded.shape[2], truth.device):
+    for steps in _rings(truth.shape[2]):
         part = steps.any(0).index_select(0, ring).nonzero().squeeze(1)
         its_places, its_ring = places.index_select(0, part), ring.index_select(0, part)
         nearest = its_places + steps[0].index_select(0, its_ring)
@@ -109,7 +110,7 @@ def _with_error_of_nearest_foreground(error: Tensor, truth: Tensor, squared: Ten
     return flat.view_as(error)[:, trim:-trim, trim:-trim]
 
 
-def _rings(width: int, device: torch.device) -> list[Tensor]:
+def _rings(width: int) -> list[Tensor]:
     """The steps in memory to the pixels at each squared distance up to `FARTHEST`, for distances with 4 such pixels `[4, 19]` and for
     those with 8 `[8, 19]`, in the reverse of the order in which the nearest is chosen: by column, then by row. Other distances have zeros.
     """
@@ -119,19 +120,11 @@ def _rings(width: int, device: torch.device) -> list[Tensor]:
         for y in range(-reach, reach + 1):
             if x * x + y * y <= FARTHEST:
                 rings[x * x + y * y].append(y * width + x)
-    return [
-        torch.tensor([ring[::-1] if len(ring) == size else [0] * size for ring in rings], device=device).t().contiguous() for size in (4, 8)
-    ]
+    return [torch.tensor([ring[::-1] if len(ring) == size else [0] * size for ring in rings]).t().contiguous() for size in (4, 8)]
 
 
 def _smooth(padded: Tensor) -> Tensor:
-    """A Gaussian of 7x7 pixels over errors `[B, H + 6, W + 6]`, row by row and column by column, to `[B, H, W]`."""
-    steps = torch.arange(-RADIUS, RADIUS + 1, dtype=torch.float64)
-    kernel = torch.exp(-steps.square() / (2 * SIGMA**2))
-    for dim in (2, 1):
-        length = padded.shape[dim] - 2 * RADIUS
-        smooth = torch.zeros_like(padded.narrow(dim, 0, length))
-        for start, weight in enumerate((kernel / kernel.sum()).tolist()):
-            smooth.add_(padded.narrow(dim, start, length), alpha=weight)
-        padded = smooth
-    return padded
+    """A Gaussian of 7x7 pixels over errors `[B, H + 6, W + 6]`, to `[B, H, W]`."""
+    kernel = cv2.getGaussianKernel(2 * RADIUS + 1, SIGMA, cv2.CV_32F)
+    inside = slice(RADIUS, -RADIUS)
+    return torch.from_numpy(np.stack([cv2.sepFilter2D(image, -1, kernel, kernel)[inside, inside] for image in padded.numpy()]))
