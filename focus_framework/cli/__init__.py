@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import os
 import sys
@@ -94,6 +95,8 @@ def focus() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process: 0 done, 1 the work or part of it failed, 2 a wrong call, 130 interrupted."""
     settings = Settings()
+    if sys.__stderr__ and not faulthandler.is_enabled():
+        faulthandler.enable(sys.__stderr__)  # so that a crash of native code shows where it happened
     try:
         code = focus.main(args=arguments, prog_name="focus", obj=settings, standalone_mode=False)
         sys.stdout.flush()  # here, where a reader that has gone away (``| head``) can still be met quietly

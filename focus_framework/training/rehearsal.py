@@ -41,21 +41,23 @@ def rehearse(resolved: Resolved, task: Entry) -> Rehearsal | None:
     """Build all parts of a run and do its first two steps; None in a process that only helps. Raises what the run would raise."""
     plan = resolved.config.training
     accelerator, team = begin(resolved.config)
-    trainer, data = assemble(resolved, task, Path(), accelerator, team)
-    update = trainer.update
-    ends = []
-    for step, batch in enumerate(islice(data.batches(resolved.config, team, first_step=0, device=trainer.device), STEPS)):
-        float(update(batch, step, plan.learning_rate)["loss"])  # waits for the device
+    with team:
+        trainer, data = assemble(resolved, task, Path(), accelerator, team)
+        update = trainer.update
+        ends = []
+        for step, batch in enumerate(islice(data.batches(resolved.config, team, first_step=0, device=trainer.device), STEPS)):
+            float(update(batch, step, plan.learning_rate)["loss"])  # waits for the device
+            ends.append(time.monotonic())
+        scored = data.validation[:SCORED] if data.validation else []
+        state = update.state() if team.shards else {}
+        if team.leads:
+            score(trainer.scored(state), scored, trainer.task.metrics)
         ends.append(time.monotonic())
-    a_step = ends[-1] - ends[-2]
-    scored = data.validation[:SCORED] if data.validation else []
-    state = update.state() if team.shards else {}
-    if team.leads:
-        score(trainer.scored(state), scored, trainer.task.metrics)
-    team.wait()
     if not team.leads:
         return None
-    a_score = (time.monotonic() - ends[-1]) * len(data.validation or ()) / max(len(scored), 1)
+    *_, first, second, last = ends
+    a_step = second - first
+    a_score = (last - second) * len(data.validation or ()) / max(len(scored), 1)
     each = a_step + a_score / plan.checkpoint_every
     steps = plan.steps if plan.steps else int(60 * (plan.minutes or 0) / each)
     seconds = min(steps * each, 60 * plan.minutes) if plan.minutes else steps * each

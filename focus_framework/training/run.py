@@ -6,7 +6,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -57,10 +57,12 @@ def train(
     if folder and (folder / LATEST).exists() and not resume:
         raise ConfigError(f"{folder} holds a run already; go on with it by --resume {folder}, or choose another --out")
     accelerator, team = begin(config)
-    folder = team.told(folder or new_folder(task.get()))
-    if resume and not (folder / CONFIG).is_file():
-        raise WeightsError(f"{folder} is not the folder of a run: it has no {CONFIG}, which --resume reads")
-    with held(folder) if team.leads else nullcontext():
+    with team, ExitStack() as stack:
+        folder = team.told(folder or new_folder(task.get()))
+        if resume and not (folder / CONFIG).is_file():
+            raise WeightsError(f"{folder} is not the folder of a run: it has no {CONFIG}, which --resume reads")
+        if team.leads:
+            stack.enter_context(held(folder))
         team.wait()
         trainer, data = assemble(resolved, task, folder, accelerator, team, resume=resume)
         if team.leads:

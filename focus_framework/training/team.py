@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import FocusError
+from .stopping import StoppedError
 
 PATIENCE = timedelta(hours=6)
 """How long the others wait while the main process scores and saves."""
@@ -31,7 +34,8 @@ class LostError(FocusError):
 class Team:
     """The processes of a run, as ``accelerate launch`` or ``torchrun`` started them; alone where nobody did.
 
-    What they tell one another goes through the CPU, so that no GPU is waited for.
+    What they tell one another goes through the CPU, so that no GPU is waited for. In a ``with`` statement they wait for one another
+    at its end.
     """
 
     def __init__(self, accelerator: Accelerator, *, shard: bool = False) -> None:
@@ -39,6 +43,17 @@ class Team:
         self.shards = shard and self.size > 1
         """Whether weights and optimizer state are shared out, see `sharding`."""
         self._group: Any = dist.new_group(backend="gloo", timeout=PATIENCE) if self.size > 1 else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        # After an error of one process the others are elsewhere, and their launcher ends them.
+        if self._group and (error is None or isinstance(error, StoppedError)):
+            with suppress(RuntimeError):  # another one has left already, and nothing is left to be said
+                self.wait()
+            atexit.unregister(_hang_up)
+            atexit.register(_hang_up)
 
     @property
     def leads(self) -> bool:
@@ -83,6 +98,13 @@ class Team:
                 f"process {self.rank} of {self.size} lost another one, which may have said why; "
                 f"focus train --resume {folder} goes on from the last checkpoint"
             ) from error
+
+
+def _hang_up() -> None:
+    """At the end of the process, for one that ends while torch's threads still listen may crash on its way out. Not before: another
+    run in the same process talks over the same lines."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 _LOST = re.compile(r"gloo|connection (closed|reset|refused)|broken pipe", re.IGNORECASE)
