@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from focus_framework.cli import focus
 from focus_framework.data.pairs import find_pairs
 from focus_framework.data.published import data_root, known_datasets, locate, scan_located
 from focus_framework.errors import DataError
@@ -104,6 +106,22 @@ def test_what_is_missing_is_said(tmp_path):
     found = locate(known_datasets()["nc4k"], tmp_path / "elsewhere")
     assert found.images is None and found.looked[0] == tmp_path / "elsewhere/NC4K/Imgs"
     assert not scan_located(found).pairs
+
+
+def test_the_list_says_how_many_pairs_lie_where(tmp_path):
+    grow(tmp_path, {"CHAMELEON/Imgs": "CHAMELEON/Image"})
+    (tmp_path / "NC4K").rename(tmp_path / "elsewhere")
+    call = ("data", "list", "--data-root", str(tmp_path))
+    told = CliRunner().invoke(focus, call, env={"COLUMNS": "90"})  # narrow: long folders go on in a second line
+    assert f"below {tmp_path}" in told.stderr
+    rows = [line.split() for line in told.stdout.splitlines()]
+    assert ["chameleon", "camouflage", "test", "1", "76", "CHAMELEON/Image"] in rows
+    assert ["nc4k", "camouflage", "test", "not", "found", "4121", "NC4K/Imgs"] in rows
+    assert [row[0] for row in rows[1:] if len(row) > 1] == list(known_datasets())
+    assert "\N{HORIZONTAL ELLIPSIS}" not in told.stdout
+    listed = json.loads(CliRunner().invoke(focus, [*call, "--json"]).stdout)["datasets"]
+    found = {row["name"]: (row["found"], row["pairs"], row["expected"]) for row in listed}
+    assert found["chameleon"] == (True, 1, 76) and found["nc4k"] == (False, 0, 4121)
 
 
 def test_where_the_data_root_comes_from(tmp_path, monkeypatch):

@@ -51,16 +51,21 @@ def list_(task_plugin: str | None, data_root: str | None, as_json: bool) -> None
     from rich.console import Console
     from rich.table import Table
 
-    from ..data.published import list_datasets
+    from ..data import published
 
-    rows = list_datasets(_task(task_plugin), data_root)
+    rows = published.list_datasets(_task(task_plugin), data_root)
     if as_json:
         print_json({"datasets": [row.as_json() for row in rows]})
         return
-    table = Table("data set", "task", "split", "pairs", "complete", "where, or where it was looked for", box=None)
+    below = published.data_root(data_root)
+    note(f"below {below.absolute()}:")
+    table = Table("data set", "task", "split", box=None)
+    table.add_column("pairs", justify="right")
+    table.add_column("complete", justify="right")
+    table.add_column("folder", overflow="fold")  # a path that is cut short helps nobody
     for row in rows:
         pairs = str(row.pairs) if row.found.images else "not found"
-        where = str(row.found.images or row.found.looked[0])
+        where = str((row.found.images or row.found.looked[0]).relative_to(below))
         table.add_row(row.found.dataset.name, row.task, row.found.dataset.split, pairs, str(row.found.dataset.count or ""), where)
     Console().print(table)
 
