@@ -10,7 +10,7 @@ import pytest
 from focus_framework import PluginError, Prompts, Task
 from focus_framework.data import silhouettes, textures
 from focus_framework.data.baselines import CUES, baselines, best_baseline, otsu
-from focus_framework.data.practice import SHARES, SPLITS, of_fair_share, practice_pair, scene
+from focus_framework.data.practice import SHARES, SPLITS, moved, of_fair_share, practice_pair, scene
 from focus_framework.registry import registry
 
 TASKS = ("salient", "camouflage", "shadow", "defocus", "forgery")
@@ -181,8 +181,14 @@ def test_silhouettes_fill_their_box_and_move(kind):
     thing = kind(np.random.default_rng(1))
     small = silhouettes.draw(silhouettes.place(thing, centre=(0.5, 0.5), scale=0.4), 128)
     assert 0.005 < (small > 0.5).mean() < 0.3
-    moved = silhouettes.draw(silhouettes.place(thing, centre=(0.625, 0.5), scale=0.4), 128)
-    np.testing.assert_allclose(moved[:, 16:], small[:, :-16], atol=0.02)
+    further = silhouettes.draw(silhouettes.place(thing, centre=(0.625, 0.5), scale=0.4), 128)
+    np.testing.assert_allclose(further[:, 16:], small[:, :-16], atol=0.02)
+
+
+def test_what_is_moved_leaves_no_seam():
+    ramp = np.arange(12, dtype=np.float32).reshape(3, 4)
+    assert moved(ramp, down=1, right=2).tolist() == [[0, 0, 0, 1], [0, 0, 0, 1], [4, 4, 4, 5]]
+    assert np.array_equal(moved(ramp, down=0, right=0), ramp)
 
 
 def test_scene_has_things_only_where_they_are_asked_for():

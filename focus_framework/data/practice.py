@@ -71,6 +71,12 @@ def blur(array: Array, sigma: float) -> Array:
     return cv2.GaussianBlur(array, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
 
 
+def moved(array: Array, *, down: int, right: int) -> Array:
+    """`[H, W]` or `[H, W, 3]` moved by pixels, at least 0; its upper and left borders go on into what becomes free."""
+    height, width = array.shape[:2]
+    return cv2.copyMakeBorder(array, down, 0, right, 0, cv2.BORDER_REPLICATE)[:height, :width]
+
+
 def light_gradient(random: np.random.Generator, size: int, *, darkest: float = 0.5) -> Array:
     """Light `[size, size]` that falls from 1 to as little as `darkest`, to one side or away from a lamp."""
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size

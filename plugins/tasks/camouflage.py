@@ -47,7 +47,7 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
     """
     import numpy as np
 
-    from focus_framework.data.practice import blur, light_gradient, mix, of_fair_share, photograph
+    from focus_framework.data.practice import blur, light_gradient, mix, moved, of_fair_share, photograph
     from focus_framework.data.silhouettes import any_silhouette, draw, place
     from focus_framework.data.textures import any_texture, coordinates
 
@@ -65,7 +65,7 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
 
     coverage = of_fair_share(thing, shares=(0.06, 0.6))
     relief = blur(coverage, size * 0.02)
-    lit = random.uniform(0.5, 1.0) * (relief - np.roll(relief, (size // 50 + 1, size // 70 + 1), axis=(0, 1)))  # from above left
+    lit = random.uniform(0.5, 1.0) * (relief - moved(relief, down=size // 50 + 1, right=size // 70 + 1))  # from above left
     edge = random.uniform(0.4, 0.8) * np.abs(coverage - blur(coverage, size * 0.01))
     picture = mix(ground, body, coverage) * (1 + lit - edge)[..., None] * light_gradient(random, size)[..., None]
     return photograph(random, picture, noise=random.uniform(0.002, 0.015)), coverage > 0.5

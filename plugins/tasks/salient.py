@@ -40,7 +40,7 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
     """
     import numpy as np
 
-    from focus_framework.data.practice import blur, mix, of_fair_share, photograph, scene
+    from focus_framework.data.practice import blur, mix, moved, of_fair_share, photograph, scene
     from focus_framework.data.silhouettes import any_silhouette, draw, place
     from focus_framework.data.textures import any_texture, lean
 
@@ -72,6 +72,6 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
         other["value"] = random.uniform(0.01, 0.04) if dark else random.uniform(0.5, 0.9)
     surface = any_texture(random, coarseness=random.choice([0.5, 1.5]), **other)(*lean(random, size))
     roundness = 0.45 + 0.55 * blur(coverage, size * 0.05)
-    contact = 1 - 0.6 * blur(np.roll(coverage, size // 40, axis=0), size * 0.015) * (1 - coverage)
+    contact = 1 - 0.6 * blur(moved(coverage, down=size // 40, right=0), size * 0.015) * (1 - coverage)
     picture = mix(ground * contact[..., None], surface * roundness[..., None], coverage)
     return photograph(random, picture, noise=random.uniform(0.002, 0.01)), coverage > 0.5
