@@ -161,7 +161,7 @@ class GreyPairs(Pairs):
         """Pixels by quadrant, class and level `[B, 4, 2, 256]`: the one pass over all pixels."""
         below, right = self.halves
         rows, columns = below.unsqueeze(2).short() * (4 * LEVELS), right.unsqueeze(1).short() * (2 * LEVELS)
-        place = torch.where(self.truth, columns + LEVELS, columns).add_(rows).add_(self.grey)
+        place = (rows + columns).add_(self.truth, alpha=LEVELS).add_(self.grey)
         if len(place) > 1:
             place = place + torch.arange(0, len(place) * 8 * LEVELS, 8 * LEVELS, device=place.device).view(-1, 1, 1)
         return torch.bincount(place.flatten(), minlength=len(place) * 8 * LEVELS).view(-1, 4, 2, LEVELS).double()

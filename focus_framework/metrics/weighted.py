@@ -45,7 +45,8 @@ def of_pairs(pairs: Pairs) -> Tensor:
     recall = true_positives / pairs.foreground
     # A false positive weighs 2 - fade, 1 beside the foreground and nearly 2 far from it. In the background the error is the map
     # itself, and its plain sum is known; in the foreground fade is 1, so that those pixels are taken off once more.
-    fade = squared.sqrt_().div_(-HALF_DISTANCE).exp2_().double().flatten(1)
+    distance = torch.from_numpy(np.sqrt(squared.numpy()))  # torch's is many times as slow at zeros
+    fade = distance.div_(-HALF_DISTANCE).exp2_().double().flatten(1)
     near = torch.einsum("bn,bn->b", values.flatten(1), fade).to(pairs.foreground)
     background, foreground = pairs.moments[1].sum(2).unbind(1)
     false_positives = 2 * background + foreground - near
@@ -81,9 +82,10 @@ def _squared_distance(truth: Tensor) -> Tensor:
 
 def _error_inside(values: Tensor, truth: Tensor, squared: Tensor) -> Tensor:
     """The sum of errors in the foreground `[B]`, each at most what it is when smoothed with those around it."""
-    error = (values.float() - truth.float()).abs_()
+    inside = truth.float()
+    error = (values.float() - inside).abs_()
     smooth = _smooth(_with_error_of_nearest_foreground(error, truth, squared))
-    return torch.minimum(error, smooth).masked_fill_(~truth, 0).sum((1, 2), dtype=torch.float64)
+    return torch.minimum(error, smooth).mul_(inside).sum((1, 2), dtype=torch.float64)
 
 
 def _with_error_of_nearest_foreground(error: Tensor, truth: Tensor, squared: Tensor) -> Tensor:
@@ -95,19 +97,25 @@ def _with_error_of_nearest_foreground(error: Tensor, truth: Tensor, squared: Ten
     margin = 2 * RADIUS  # so that all neighbours of a pixel at the border have a place
     truth, error, squared = (F.pad(x, (margin,) * 4) for x in (truth, error, squared))
     mask, flat, distance = truth.flatten(), error.flatten(), squared.flatten()
-    places = ((distance <= FARTHEST) & (distance > 0)).nonzero().squeeze(1)
+    places = _places((distance <= FARTHEST) & (distance > 0))
     ring = distance.index_select(0, places).int()
-    # index_select is several times as fast as indexing with brackets
+    # index_select is several times as fast as indexing with brackets, and a maximum as a choice by where.
     for steps in _rings(truth.shape[2]):
-        part = steps.any(0).index_select(0, ring).nonzero().squeeze(1)
+        part = _places(steps.any(0).index_select(0, ring))
         its_places, its_ring = places.index_select(0, part), ring.index_select(0, part)
-        nearest = its_places + steps[0].index_select(0, its_ring)
-        for step in steps[1:]:
-            candidate = its_places + step.index_select(0, its_ring)
-            nearest = torch.where(mask.index_select(0, candidate), candidate, nearest)
-        flat[its_places] = flat.index_select(0, nearest)
+        last = torch.zeros(len(part), dtype=torch.uint8)  # of the steps, the last one that leads to foreground
+        for number, step in enumerate(steps[1:], 1):
+            there = mask.index_select(0, its_places + step.index_select(0, its_ring))
+            last = torch.maximum(last, there.view(torch.uint8) * number)
+        nearest = its_places + steps.flatten().index_select(0, its_ring.add_(last, alpha=FARTHEST + 1))
+        flat.scatter_(0, its_places, flat.index_select(0, nearest))
     trim = margin - RADIUS
     return flat.view_as(error)[:, trim:-trim, trim:-trim]
+
+
+def _places(marked: Tensor) -> Tensor:
+    """Where a mask `[N]` is true; numpy finds it several times as quickly as torch."""
+    return torch.from_numpy(np.flatnonzero(marked.numpy()))
 
 
 def _rings(width: int) -> list[Tensor]:
