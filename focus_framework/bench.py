@@ -43,7 +43,7 @@ def bench(config: RunConfig, *, image_size: int, batch_size: int, device: torch.
     image = torch.randn(batch_size, 3, side, side, device=device)
     labels = torch.zeros(batch_size, side, side, dtype=torch.uint8, device=device)
     labels[:, side // 4 : side // 2, side // 4 : side // 2] = 1
-    optimizer = build_optimizer(network, [], config.training)
+    optimizer = build_optimizer(network, [], config)
     watch = Stopwatch(device)
     watch.follow(network)
 

@@ -147,7 +147,10 @@ class TrainingConfig(Section):
     minutes: float | None = Field(None, gt=0, description="time budget instead of steps; the schedule follows it")
     batch_size: int = Field(8, ge=1)
     learning_rate: float = Field(1e-5, gt=0)
-    backbone_rate: float = Field(1.0, ge=0, description="learning rate of the backbone as a multiple of the others'")
+    backbone_rate: float | None = Field(
+        None, ge=0, description="the backbone's learning rate as a multiple of the others'; not set: 0.1 if it starts from weights, else 1"
+    )
+    enhancer_rate: float = Field(1.0, ge=0, description="the enhancer's learning rate as a multiple of the decoders'")
     weight_decay: float = Field(0.05, ge=0)
     gradient_norm: float = Field(0.01, gt=0, description="gradients are clipped to this norm")
     schedule: Literal["polynomial", "cosine", "constant"] = "polynomial"

@@ -66,6 +66,7 @@ def test_recipes() -> None:
     paper, released = (resolve("shadow", preset=name).config for name in ("paper-large", "release-large"))
     assert (paper.training.learning_rate, paper.training.backbone_rate, paper.decoder.first_mask) == (1e-5, 1.0, "pca")
     assert (released.training.learning_rate, released.training.backbone_rate, released.decoder.first_mask) == (1e-4, 0.1, "release")
+    assert released.training.enhancer_rate == 0.1
     for config in (paper, released):
         training = config.training
         assert (training.steps, training.batch_size, training.weight_decay, training.gradient_norm) == (20_000, 8, 0.05, 0.01)

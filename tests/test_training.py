@@ -217,8 +217,9 @@ def test_new_folders_do_not_collide(tmp_path: Path) -> None:
 
 class TestOptimizer:
     def test_what_decays_and_at_which_rate(self) -> None:
-        config = TrainingConfig(learning_rate=1e-3, backbone_rate=0.1, weight_decay=0.05)
-        network = build_network(tiny().config)
+        rates = {"training.learning_rate": 1e-3, "training.backbone_rate": 0.1, "training.enhancer_rate": 0.3}
+        config = tiny(**rates, **{"training.weight_decay": 0.05}).config
+        network = build_network(config)
         optimizer = build_optimizer(network, [], config)
         group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
         facts = {name: group_of[id(p)] for name, p in network.named_parameters()}
@@ -228,13 +229,24 @@ class TestOptimizer:
         assert decays["encoder.backbone.vit.blocks.0.attn.qkv.bias"] == 0.05
         assert decays["encoder.norms.0.weight"] == 0
         assert decays["decoder.query_content"] == 0
-        assert facts["encoder.prior.project.0.weight"]["lr"] == pytest.approx(1e-4)
+        assert facts["encoder.backbone.vit.blocks.0.attn.qkv.weight"]["lr"] == pytest.approx(1e-4)
+        assert facts["encoder.prior.project.0.weight"]["lr"] == pytest.approx(3e-4)
         assert facts["decoder.class_head.weight"]["lr"] == pytest.approx(1e-3)
         assert len(group_of) == len(list(network.parameters()))
 
+    @pytest.mark.parametrize(("weights", "asked", "rate"), [("none", None, 1.0), ("file.pth", None, 0.1), ("file.pth", 1.0, 1.0)])
+    def test_a_backbone_that_starts_from_weights_learns_slowly(self, weights: str, asked: float | None, rate: float) -> None:
+        network = build_network(tiny().config)
+        config = tiny(**{"backbone.weights": weights, "training.learning_rate": 1.0, "training.backbone_rate": asked}).config
+        group_of = {id(p): group for group in build_optimizer(network, [], config).param_groups for p in group["params"]}
+        found = {name: group_of[id(p)]["lr"] for name, p in network.named_parameters()}
+        assert found["encoder.backbone.vit.pos_embed"] == pytest.approx(rate)
+        assert found["encoder.prior.project.0.weight"] == found["decoder.class_head.weight"] == pytest.approx(1.0)
+
     def test_frozen_parameters_are_left_out(self) -> None:
-        network = build_network(tiny(**{"backbone.frozen": True}).config)
-        optimizer = build_optimizer(network, [], TrainingConfig())
+        config = tiny(**{"backbone.frozen": True}).config
+        network = build_network(config)
+        optimizer = build_optimizer(network, [], config)
         trained = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
         assert trained == sum(p.numel() for p in network.parameters() if p.requires_grad)
 

@@ -15,7 +15,6 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from focus_framework import cli as frame
 from focus_framework.build import build_network
-from focus_framework.config import TrainingConfig
 from focus_framework.model.losses import Targets, losses
 from focus_framework.model.network import Network
 from focus_framework.training.memory import checkpoint_activations
@@ -142,15 +141,16 @@ def test_gradients_are_clipped_to_their_common_norm(limit: float, parts: int, tm
 
 
 def test_layers_of_the_backbone_have_rates_of_their_own() -> None:
-    network = build_network(tiny().config)
-    optimizer = build_optimizer(network, [], TrainingConfig(learning_rate=1.0, backbone_rate=0.1, layer_decay=0.5))
+    config = tiny(**{"training.learning_rate": 1.0, "training.backbone_rate": 0.1, "training.layer_decay": 0.5}).config
+    network = build_network(config)
+    optimizer = build_optimizer(network, [], config)
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     found = {name: rates[id(p)] for name, p in network.named_parameters()}
     for block, rate in enumerate([0.0125, 0.025, 0.05, 0.1]):
         assert found[f"encoder.backbone.vit.blocks.{block}.attn.qkv.weight"] == pytest.approx(rate)
     assert found["encoder.backbone.vit.patch_embed.proj.weight"] == pytest.approx(0.00625)
     assert found["encoder.backbone.vit.pos_embed"] == pytest.approx(0.003125)
-    assert found["encoder.norms.0.weight"] == pytest.approx(0.1)
+    assert found["encoder.norms.0.weight"] == pytest.approx(1.0)
     assert found["decoder.class_head.weight"] == pytest.approx(1.0)
 
 

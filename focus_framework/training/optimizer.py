@@ -10,34 +10,41 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import AdamW
 
-from ..config import TrainingConfig
+from ..config import RunConfig, TrainingConfig
 from ..interfaces import StagedBackbone
 from ..model.network import Network
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, _BatchNorm)
 EMBEDDINGS = ("decoder.query_content", "decoder.query_position", "decoder.level_embed")
 POLYNOMIAL_POWER = 0.9
+PRETRAINED_RATE = 0.1
+"""Rate of a backbone that starts from weights, where none is asked for: at the rate of new layers it soon forgets what it knows."""
 
 
-def build_optimizer(network: Network, others: Iterable[nn.Parameter], config: TrainingConfig) -> AdamW:
+def build_optimizer(network: Network, others: Iterable[nn.Parameter], config: RunConfig) -> AdamW:
     """AdamW over the trainable parameters of the network and over `others` (a refiner's, say).
 
-    As in the release: weight decay on weights, biases and the position embedding, none on norms and learned queries; the encoder at
-    `backbone_rate` times the rate, and within it the backbone's layers at `layer_decay` of the one above. Each group keeps its factor
-    under ``scale``.
+    As in the release: weight decay on weights, biases and the position embedding, none on norms and learned queries. The backbone
+    learns at `backbone_rate` times the rate, each of its layers at `layer_decay` of the one above, and the rest of the encoder at
+    `enhancer_rate`. Each group keeps its factor under ``scale``.
     """
-    depth = _depth_scales(network, config.layer_decay)
+    plan = config.training
+    pretrained = config.backbone.weights != "none"
+    backbone_rate = plan.backbone_rate if plan.backbone_rate is not None else PRETRAINED_RATE if pretrained else 1.0
+    rates = {"encoder.backbone.": backbone_rate, "encoder.": plan.enhancer_rate, "": 1.0}
+    depth = _depth_scales(network, plan.layer_decay)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter, decays in _with_decay(network):
-        scale = (config.backbone_rate if name.startswith("encoder.") else 1.0) * depth.get(parameter, 1.0)
-        groups.setdefault((scale, config.weight_decay if decays else 0.0), []).append(parameter)
-    groups.setdefault((1.0, config.weight_decay), []).extend(p for p in others if p.requires_grad)
+        rate = next(rate for part, rate in rates.items() if name.startswith(part))
+        scale = rate * depth.get(parameter, 1.0)
+        groups.setdefault((scale, plan.weight_decay if decays else 0.0), []).append(parameter)
+    groups.setdefault((1.0, plan.weight_decay), []).extend(p for p in others if p.requires_grad)
     settings = [
-        {"params": parameters, "scale": scale, "weight_decay": decay, "lr": scale * config.learning_rate}
+        {"params": parameters, "scale": scale, "weight_decay": decay, "lr": scale * plan.learning_rate}
         for (scale, decay), parameters in groups.items()
         if parameters and scale > 0
     ]
-    return AdamW(settings, lr=config.learning_rate, fused=True)
+    return AdamW(settings, lr=plan.learning_rate, fused=True)
 
 
 def _depth_scales(network: Network, decay: float) -> dict[nn.Parameter, float]:

@@ -50,7 +50,7 @@ class Update:
         if self.refiner:
             self.refiner.to(device)
         others = list(self.refiner.parameters()) if self.refiner else []
-        self.optimizer = build_optimizer(model.network, others, plan)
+        self.optimizer = build_optimizer(model.network, others, config)
         # What is shared out averages its gradients by itself; the rest is wrapped so that it does.
         self.network = accelerator.prepare_model(model.network, evaluation_mode=team.shards)
         self._shared_refiner = self.refiner and accelerator.prepare_model(self.refiner, evaluation_mode=team.shards)
