@@ -150,7 +150,9 @@ class TrainingConfig(Section):
     backbone_rate: float | None = Field(
         None, ge=0, description="the backbone's learning rate as a multiple of the others'; not set: 0.1 if it starts from weights, else 1"
     )
-    enhancer_rate: float = Field(1.0, ge=0, description="the enhancer's learning rate as a multiple of the decoders'")
+    enhancer_rate: float = Field(
+        1.0, ge=0, description="learning rate of the encoder's other parts, above all the enhancer, as a multiple of the decoders'"
+    )
     weight_decay: float = Field(0.05, ge=0)
     gradient_norm: float = Field(0.01, gt=0, description="gradients are clipped to this norm")
     schedule: Literal["polynomial", "cosine", "constant"] = "polynomial"

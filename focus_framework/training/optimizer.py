@@ -29,9 +29,9 @@ def build_optimizer(network: Network, others: Iterable[nn.Parameter], config: Ru
     `enhancer_rate`. Each group keeps its factor under ``scale``.
     """
     plan = config.training
-    pretrained = config.backbone.weights != "none"
-    backbone_rate = plan.backbone_rate if plan.backbone_rate is not None else PRETRAINED_RATE if pretrained else 1.0
-    rates = {"encoder.backbone.": backbone_rate, "encoder.": plan.enhancer_rate, "": 1.0}
+    usual = 1.0 if config.backbone.weights == "none" else PRETRAINED_RATE
+    backbone_rate = usual if plan.backbone_rate is None else plan.backbone_rate
+    rates = {"encoder.backbone.": backbone_rate, "encoder.": plan.enhancer_rate, "": 1.0}  # the first that fits counts
     depth = _depth_scales(network, plan.layer_decay)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter, decays in _with_decay(network):
