@@ -34,8 +34,8 @@ def measure(row: str, arguments: argparse.Namespace) -> dict[str, float]:
     """Seconds of each stage and of the whole, the best of the repetitions, in this process."""
     import torch
 
-    from focus_framework.build import build_network
-    from focus_framework.config import resolve
+    from focus_framework.config.schema import resolve
+    from focus_framework.model.build import build_network
 
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)

@@ -13,9 +13,9 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from focus_framework.data.baselines import baselines, best_baseline
-from focus_framework.data.practice import practice_pair
-from focus_framework.registry import registry
+from focus_framework.evaluation.baselines import baselines, best_baseline
+from focus_framework.plugin.kit.practice import practice_pair
+from focus_framework.plugin.registry import registry
 
 METRICS = {"salient": "f_beta_mean", "camouflage": "f_beta_mean", "shadow": "ber", "defocus": "f_beta_mean", "forgery": "f1"}
 """Those that differ from the primary metric are here because they are quick and read alike for all tasks."""

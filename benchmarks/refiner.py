@@ -24,9 +24,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from focus_framework import Prompts
-from focus_framework.build import build_network
-from focus_framework.config import resolve
-from focus_framework.image_text import encode_prompts
+from focus_framework.config.schema import resolve
+from focus_framework.model.build import build_network
+from focus_framework.plugin.kit.image_text import encode_prompts
 
 PAIRS = [Prompts("it's an image of shadow without background.", "it's an image of background without shadow.")]
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import psutil
 
-from focus_framework.config import resolve
-from focus_framework.registry import registry
+from focus_framework.config.schema import resolve
+from focus_framework.plugin.registry import registry
 from focus_framework.training import run as training
 from focus_framework.training.loop import Progress, Trainer
 

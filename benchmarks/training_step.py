@@ -48,10 +48,10 @@ def seconds(variant: str, threads: int, clip_width: int, clock: str) -> float:
     import torch
     from accelerate import Accelerator
 
-    from focus_framework.build import build_network
-    from focus_framework.config import resolve
-    from focus_framework.predict import Model
-    from focus_framework.training.team import Team
+    from focus_framework.config.schema import resolve
+    from focus_framework.inference.model import Model
+    from focus_framework.model.build import build_network
+    from focus_framework.training.processes.team import Team
     from focus_framework.training.update import Update
 
     torch.set_num_threads(threads)

@@ -6,13 +6,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError, DataError, DeviceError, FocusError, PluginError, WeightsError
-from .hookspecs import hookimpl
-from .interfaces import Backbone, Dataset, Enhancer, Prompts, Refiner, Task
+from .plugin.hookspecs import hookimpl
+from .plugin.interfaces import Backbone, Dataset, Enhancer, Prompts, Refiner, Task
+from .version import __version__
 
 if TYPE_CHECKING:
-    from .predict import Model, Result, load
+    from .inference.model import Model, Result, load
 
-__version__ = "0.1.0"
 __all__ = [
     "Backbone",
     "ConfigError",
@@ -28,11 +28,12 @@ __all__ = [
     "Result",
     "Task",
     "WeightsError",
+    "__version__",
     "hookimpl",
     "load",
 ]
 
-_HEAVY = {"load": ".predict", "Model": ".predict", "Result": ".predict"}
+_HEAVY = {"load": ".inference.model", "Model": ".inference.model", "Result": ".inference.model"}
 
 
 def __getattr__(name: str) -> Any:

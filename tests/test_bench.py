@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from focus_framework.cli.bench import bench as command
-from focus_framework.ops import choice
+from focus_framework.model.ops import choice
 
 ARGUMENTS = ["--image-size", "33", "--repeats", "1", "--device", "cpu", "--json"]
 

@@ -16,8 +16,8 @@ from focus_framework.cli.data import data
 from focus_framework.data.check import check, write_pairs
 from focus_framework.data.pairs import find_pairs
 from focus_framework.errors import ConfigError, DataError
-from focus_framework.images import read_image
-from focus_framework.interfaces import Dataset, Prompts, Task
+from focus_framework.files.images import read_image
+from focus_framework.plugin.interfaces import Dataset, Prompts, Task
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 DISC = np.hypot(*(np.mgrid[0:40, 0:60] - np.array([20, 30])[:, None, None])) < 12

@@ -16,13 +16,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from focus_framework import WeightsError, __version__
-from focus_framework.build import build_network
 from focus_framework.checkpoint import describe, load_network, open_checkpoint, read_checkpoint, read_description, write_checkpoint
 from focus_framework.checkpoint.format import FORMAT, KEY, is_pickle
 from focus_framework.cli.checkpoint import checkpoint as command
-from focus_framework.config import RunConfig, resolve
-from focus_framework.prompts import choose
-from focus_framework.registry import registry
+from focus_framework.config.prompts import choose
+from focus_framework.config.schema import RunConfig, resolve
+from focus_framework.model.build import build_network
+from focus_framework.plugin.registry import registry
 
 SMALL = {
     "backbone.options.embed_dim": 32,

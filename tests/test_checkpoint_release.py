@@ -15,12 +15,12 @@ from safetensors.torch import save_file
 
 import focus_framework
 from focus_framework import ConfigError, FocusError, WeightsError
-from focus_framework.build import build_network
 from focus_framework.checkpoint import hub, open_checkpoint, release
 from focus_framework.checkpoint.importing import import_release, read_release
 from focus_framework.checkpoint.loading import empty_network
 from focus_framework.cli.checkpoint import checkpoint as command
-from focus_framework.config import RunConfig, nest
+from focus_framework.config.schema import RunConfig, nest
+from focus_framework.model.build import build_network
 
 KEYS = {"large": 1488, "giant": 1712}
 TRAINING_ONLY = 329

@@ -15,8 +15,8 @@ from focus_framework.data.check import check
 from focus_framework.data.generate import write_composed
 from focus_framework.data.pairs import Pair, find_pairs
 from focus_framework.errors import PluginError
-from focus_framework.interfaces import Prompts, Task
-from focus_framework.registry import registry
+from focus_framework.plugin.interfaces import Prompts, Task
+from focus_framework.plugin.registry import registry
 
 TASKS = ("salient", "camouflage", "shadow", "defocus", "forgery")
 SIZE, COUNT = 64, 12

@@ -14,7 +14,7 @@ from focus_framework.data.augment import IGNORE, PADDING, Augmentation, change_c
 from focus_framework.data.dataset import PairPictures, Pictures, PracticePictures, TrainingSamples, batches
 from focus_framework.data.pairs import find_pairs
 from focus_framework.errors import DataError
-from focus_framework.interfaces import Prompts, Task
+from focus_framework.plugin.interfaces import Prompts, Task
 
 RECIPES = ("none", "plain", "paper", "release")
 

@@ -27,8 +27,8 @@ import focus_framework as focus
 from focus_framework.data.augment import Augmentation
 from focus_framework.data.dataset import PracticePictures, TrainingSamples, batches
 from focus_framework.errors import ConfigError
-from focus_framework.registry import registry
-from focus_framework.training.sharding import asked_by_launcher
+from focus_framework.plugin.registry import registry
+from focus_framework.training.processes.sharding import asked_by_launcher
 from focus_framework.training.update import share_of_batch
 
 SETTINGS = {
@@ -181,7 +181,7 @@ sys.path.insert(0, {tests!r})
 import torch
 from test_training import tiny
 from torch.distributed.fsdp import FSDPModule
-from focus_framework.registry import registry
+from focus_framework.plugin.registry import registry
 from focus_framework.training.run import assemble, begin
 
 settings = tiny(**{settings!r}, **{{"training.shard": True}})

@@ -8,9 +8,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from focus_framework import doctor, ops
+from focus_framework import ops
 from focus_framework.cli.doctor import doctor as command
-from focus_framework.ops import choice
+from focus_framework.deploy import doctor
+from focus_framework.model.ops import choice
 
 
 def test_json_holds_versions_device_and_op(monkeypatch: pytest.MonkeyPatch) -> None:

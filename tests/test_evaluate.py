@@ -24,9 +24,9 @@ from focus_framework.evaluation.report import Section, View, best_median_worst, 
 from focus_framework.evaluation.samples import pair_predictions, published_figures
 from focus_framework.evaluation.scoring import Evaluation, Score, evaluate_files, evaluate_model
 from focus_framework.evaluation.tables import as_csv, as_latex, tables
-from focus_framework.images import write_image
-from focus_framework.interfaces import METRICS
-from focus_framework.predict import Result
+from focus_framework.files.images import write_image
+from focus_framework.inference.model import Result
+from focus_framework.plugin.interfaces import METRICS
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from focus_framework.errors import DataError
-from focus_framework.images import list_images, read_grey, read_image, read_mask, write_image
+from focus_framework.files.images import list_images, read_grey, read_image, read_mask, write_image
 
 HEIGHT, WIDTH = 24, 40
 ROWS, COLUMNS = np.mgrid[0:HEIGHT, 0:WIDTH]

@@ -10,7 +10,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from focus_framework.config import LossConfig
+from focus_framework.config.schema import LossConfig
 from focus_framework.model.ground_decoder import Heads
 from focus_framework.model.losses import (
     Targets,

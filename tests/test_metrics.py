@@ -15,7 +15,7 @@ from sklearn.metrics import f1_score, jaccard_score, roc_auc_score
 
 from focus_framework import metrics
 from focus_framework.errors import ConfigError, DataError
-from focus_framework.interfaces import METRICS
+from focus_framework.plugin.interfaces import METRICS
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -174,7 +174,7 @@ def test_each_function_gives_what_compute_gives(name: str) -> None:
 
 def test_nearest_foreground_is_the_one_that_scipy_takes() -> None:
     """Ties decide which error a background pixel takes over: scattered pixels have many."""
-    from focus_framework.metrics.weighted import _squared_distance, _with_error_of_nearest_foreground
+    from focus_framework.evaluation.metrics.weighted import _squared_distance, _with_error_of_nearest_foreground
 
     for seed in range(12):
         random = np.random.default_rng(seed)

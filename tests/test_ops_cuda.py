@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from focus_framework import ops
-from focus_framework.ops import reference
+from focus_framework.model.ops import reference
 
 ROOT = Path(__file__).parents[1]
 SHAPES = [(3, 5), (0, 2), (4, 2), (1, 1)]

@@ -17,7 +17,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from focus_framework import ops
 from focus_framework.errors import ConfigError, DeviceError
-from focus_framework.ops import choice, reference
+from focus_framework.model.ops import choice, reference
 
 focus_ops = pytest.importorskip("focus_ops", reason="focus-framework-ops is not installed")
 

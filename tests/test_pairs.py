@@ -14,7 +14,7 @@ from PIL import Image
 from focus_framework.data.coco import unpack
 from focus_framework.data.pairs import EmptyPair, Pair, find_pairs, scan, split_pairs, training_pairs
 from focus_framework.errors import ConfigError, DataError
-from focus_framework.interfaces import Dataset, Prompts, Task
+from focus_framework.plugin.interfaces import Dataset, Prompts, Task
 
 INSIDE = np.zeros((6, 10), bool)
 INSIDE[1:4, 2:7] = True

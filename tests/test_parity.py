@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from focus_framework.checkpoint.importing import Released, read_release
+from focus_framework.inference.model import Model, Prepared
 from focus_framework.model.encoder import to_tokens
 from focus_framework.model.joint import release_mask, semantic_maps
-from focus_framework.predict import Model, Prepared
 
 pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("single_thread")]
 

@@ -13,13 +13,13 @@ from sklearn.decomposition import PCA
 from test_parity import fixture
 from torch import Tensor
 
-from focus_framework.build import build_network
-from focus_framework.config import resolve
-from focus_framework.image_text import show_regions
+from focus_framework.config.schema import resolve
+from focus_framework.model.build import build_network
 from focus_framework.model.deformable_attention import DeformableAttention, grid_references
 from focus_framework.model.first_mask import THRESHOLD, first_mask_logits, foreground_score, principal_component
 from focus_framework.model.pixel_decoder import sine_positions
 from focus_framework.ops import deform_attn
+from focus_framework.plugin.kit.image_text import show_regions
 
 pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("single_thread")]
 

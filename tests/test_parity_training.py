@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from focus_framework.checkpoint.importing import read_release
 from focus_framework.checkpoint.release import our_name
-from focus_framework.config import LossConfig
+from focus_framework.config.schema import LossConfig
 from focus_framework.model import losses as ours
 from focus_framework.model.ground_decoder import Heads
 

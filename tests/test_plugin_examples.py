@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from focus_framework import Backbone, Enhancer, Prompts, Refiner, WeightsError, hookspecs
-from focus_framework.config import EnhancerConfig
-from focus_framework.data.practice import practice_pair
-from focus_framework.interfaces import Prior, RefinerLoss, StagedBackbone, resolve
+from focus_framework import Backbone, Enhancer, Prompts, Refiner, WeightsError
+from focus_framework.config.schema import EnhancerConfig
 from focus_framework.model.encoder import EnhancedEncoder, PlainEncoder
-from focus_framework.registry import Registry
+from focus_framework.plugin import hookspecs
+from focus_framework.plugin.interfaces import Prior, RefinerLoss, StagedBackbone, resolve
+from focus_framework.plugin.kit.practice import practice_pair
+from focus_framework.plugin.registry import Registry
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "plugins.md").read_text("utf-8")

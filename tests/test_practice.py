@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from focus_framework import PluginError, Prompts, Task
-from focus_framework.data import silhouettes, textures
-from focus_framework.data.baselines import CUES, baselines, best_baseline, otsu
-from focus_framework.data.practice import SHARES, SPLITS, moved, of_fair_share, practice_pair, scene
-from focus_framework.registry import registry
+from focus_framework.evaluation.baselines import CUES, baselines, best_baseline, otsu
+from focus_framework.plugin.kit import silhouettes, textures
+from focus_framework.plugin.kit.practice import SHARES, SPLITS, moved, of_fair_share, practice_pair, scene
+from focus_framework.plugin.registry import registry
 
 TASKS = ("salient", "camouflage", "shadow", "defocus", "forgery")
 

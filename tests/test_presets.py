@@ -8,9 +8,9 @@ import pytest
 import torch
 from release_rule import released_shapes
 
-from focus_framework.build import build_network
 from focus_framework.checkpoint import release
-from focus_framework.config import resolve
+from focus_framework.config.schema import resolve
+from focus_framework.model.build import build_network
 
 COUNTS = {
     "paper-large": (373_929_351, 373_929_351, 0.3),

@@ -15,8 +15,8 @@ from PIL import Image
 
 from focus_framework import ConfigError, Prompts, Task
 from focus_framework.cli import main
-from focus_framework.config import PromptsConfig, resolve
-from focus_framework.prompts import candidates, check_length, choose, read_pairs, score_pairs, with_templates
+from focus_framework.config.prompts import candidates, check_length, choose, read_pairs, score_pairs, with_templates
+from focus_framework.config.schema import PromptsConfig, resolve
 
 SHADOW = Task(
     name="shadow",

@@ -14,7 +14,7 @@ from focus_framework.cli import focus
 from focus_framework.data.pairs import find_pairs
 from focus_framework.data.published import data_root, known_datasets, locate, scan_located
 from focus_framework.errors import DataError
-from focus_framework.registry import registry
+from focus_framework.plugin.registry import registry
 
 INSIDE = np.zeros((6, 8), bool)
 INSIDE[2:5, 1:4] = True

@@ -17,11 +17,11 @@ from release_rule import weight
 from safetensors.torch import load_file, save_file
 
 from focus_framework import ConfigError, Prompts, WeightsError
-from focus_framework.image_text import ImageTextEncoder, encode_prompts, load_encoder, show_regions
-from focus_framework.interfaces import PromptJudge, RefinerLoss
-from focus_framework.interfaces import resolve as resolve_builder
-from focus_framework.prompts import with_templates
-from focus_framework.registry import registry
+from focus_framework.config.prompts import with_templates
+from focus_framework.plugin.interfaces import PromptJudge, RefinerLoss
+from focus_framework.plugin.interfaces import resolve as resolve_builder
+from focus_framework.plugin.kit.image_text import ImageTextEncoder, encode_prompts, load_encoder, show_regions
+from focus_framework.plugin.registry import registry
 
 PAIR = Prompts("a red thing", "green ground")
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}

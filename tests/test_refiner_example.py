@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from focus_framework import ConfigError, Prompts, Refiner
-from focus_framework.interfaces import PromptJudge, RefinerLoss, resolve
-from focus_framework.registry import Registry
+from focus_framework.plugin.interfaces import PromptJudge, RefinerLoss, resolve
+from focus_framework.plugin.registry import Registry
 
 FOLDER = Path(__file__).parents[1] / "examples" / "focus-refiner-siglip"
 PAIR = Prompts("a shadow", "no shadow")

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from focus_framework import PluginError, Prompts, Task, hookspecs
-from focus_framework.registry import Entry, Registry
+from focus_framework import PluginError, Prompts, Task
+from focus_framework.plugin import hookspecs
+from focus_framework.plugin.registry import Entry, Registry
 
 GOOD = """
 from focus_framework import Prompts, Task, hookimpl
@@ -272,7 +273,7 @@ def test_listing_imports_nothing_heavy() -> None:
     """In a fresh interpreter, since this one has them already."""
     script = (
         "import sys, json\n"
-        "from focus_framework.registry import registry\n"
+        "from focus_framework.plugin.registry import registry\n"
         "names = [entry.name for entry in registry().of_kind('task') if entry.description]\n"
         f"print(json.dumps([names, [name for name in {HEAVY!r} if name in sys.modules]]))"
     )

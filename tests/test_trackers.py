@@ -13,7 +13,7 @@ import pytest
 from test_training import StopError, lines, run
 
 from focus_framework import ConfigError
-from focus_framework.training.trackers import check_trackers
+from focus_framework.training.record.trackers import check_trackers
 
 WITH = {"training.trackers": ["wandb"]}
 

@@ -13,17 +13,17 @@ import torch
 
 import focus_framework as focus
 from focus_framework import ConfigError, DeviceError, WeightsError
-from focus_framework.build import build_network
-from focus_framework.config import Resolved, TrainingConfig, resolve
-from focus_framework.registry import registry
-from focus_framework.training.folder import new_folder
+from focus_framework.config.schema import Resolved, TrainingConfig, resolve
+from focus_framework.model.build import build_network
+from focus_framework.plugin.registry import registry
 from focus_framework.training.health import DivergedError
 from focus_framework.training.loop import Progress
 from focus_framework.training.optimizer import build_optimizer, rate_factor
 from focus_framework.training.randomness import Draws
+from focus_framework.training.record.folder import new_folder
+from focus_framework.training.record.state import TrainingState, load_state
+from focus_framework.training.record.summary import Summary
 from focus_framework.training.run import train
-from focus_framework.training.state import TrainingState, load_state
-from focus_framework.training.summary import Summary
 
 TINY = {
     "backbone.options.embed_dim": 32,

@@ -13,8 +13,8 @@ import pytest
 from test_training import TINY
 
 from focus_framework import cli as frame
-from focus_framework.config import known_settings
-from focus_framework.images import write_image
+from focus_framework.config.schema import known_settings
+from focus_framework.files.images import write_image
 
 PAGE = Path(__file__).parents[1] / "docs" / "training.md"
 

@@ -40,9 +40,9 @@ def watched_run(folder: Path, moments: Moments, *, resume: bool = False, workers
     import torch
     from test_training import tiny
 
-    from focus_framework import files
     from focus_framework.checkpoint import format as checkpoint_format
-    from focus_framework.registry import registry
+    from focus_framework.files.atomic import atomic as files
+    from focus_framework.plugin.registry import registry
     from focus_framework.training import run as module
 
     def after(function: Callable[..., Any], what: str, where: int | None = None) -> Callable[..., Any]:
@@ -127,7 +127,7 @@ def test_a_killed_run_ends_bit_for_bit_as_one_that_was_not(runs: tuple[Path, lis
     import torch
     from safetensors.torch import load_file
 
-    from focus_framework.training.state import load_state
+    from focus_framework.training.record.state import load_state
 
     whole, killed = runs
     assert len(killed) == MOMENTS + 1

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from test_training import lines, run, tiny
 
-from focus_framework.training.report import render
-from focus_framework.training.summary import Summary
+from focus_framework.training.record.report import render
+from focus_framework.training.record.summary import Summary
 
 HOSTILE = "<script>alert('$x$ & \"y\"')</script>"
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from focus_framework import cli as frame
-from focus_framework.build import build_network
+from focus_framework.model.build import build_network
 from focus_framework.model.losses import Targets, losses
 from focus_framework.model.network import Network
 from focus_framework.training.memory import checkpoint_activations

@@ -21,15 +21,15 @@ from test_training import StopError, lines, run, saved, tiny
 import focus_framework as focus
 from focus_framework import ConfigError, DataError
 from focus_framework import cli as frame
-from focus_framework.images import write_image
-from focus_framework.registry import registry
-from focus_framework.training import folder as run_folder
-from focus_framework.training.folder import SaveError
+from focus_framework.files.images import write_image
+from focus_framework.plugin.registry import registry
 from focus_framework.training.health import DivergedError
 from focus_framework.training.loop import Progress
 from focus_framework.training.memory import MemoryShortError
+from focus_framework.training.processes.stopping import StoppedError
+from focus_framework.training.record import folder as run_folder
+from focus_framework.training.record.folder import SaveError
 from focus_framework.training.run import train
-from focus_framework.training.stopping import StoppedError
 
 
 @pytest.fixture(autouse=True)

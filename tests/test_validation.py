@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from test_training import tiny
 
 from focus_framework import metrics
-from focus_framework.build import build_network
-from focus_framework.data.practice import practice_pair
 from focus_framework.errors import DataError
 from focus_framework.evaluation.scoring import evaluate_model
-from focus_framework.interfaces import METRICS
-from focus_framework.predict import ImageLike, Model, Result, as_array
-from focus_framework.registry import registry
+from focus_framework.inference.model import ImageLike, Model, Result, as_array
+from focus_framework.model.build import build_network
+from focus_framework.plugin.interfaces import METRICS
+from focus_framework.plugin.kit.practice import practice_pair
+from focus_framework.plugin.registry import registry
 from focus_framework.training.validation import score
 
 

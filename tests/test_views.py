@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from focus_framework import ConfigError, DeviceError
-from focus_framework.build import build_network
-from focus_framework.config import RunConfig, resolve, with_prediction
-from focus_framework.predict import Model
-from focus_framework.views import spans
+from focus_framework.config.schema import RunConfig, resolve, with_prediction
+from focus_framework.inference.model import Model
+from focus_framework.inference.views import spans
+from focus_framework.model.build import build_network
 
 SURE = torch.tensor([[20.0, 0.0, 0.0], [0.0, 20.0, 0.0]])
 """Class logits: the first query is the foreground, the second the background."""

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from focus_framework import ConfigError
-from focus_framework.image_text import RegionRefiner, load_encoder
+from focus_framework.plugin.kit.image_text import RegionRefiner, load_encoder
 
 
 class SigLipRefiner(RegionRefiner):

@@ -27,9 +27,9 @@ def practice(random, size):
 
     The cue: what lies behind glass is displaced, a little tinted, and the glass shines. Opaque things shine too.
     """
-    from focus_framework.data.practice import mix, of_fair_share, photograph
-    from focus_framework.data.silhouettes import any_silhouette, blob, draw, place, polygon, vessel
-    from focus_framework.data.textures import any_texture, lean
+    from focus_framework.plugin.kit.practice import mix, of_fair_share, photograph
+    from focus_framework.plugin.kit.silhouettes import any_silhouette, blob, draw, place, polygon, vessel
+    from focus_framework.plugin.kit.textures import any_texture, lean
 
     def somewhere(silhouette, smallest, largest):
         centre, scale = random.uniform(0.15, 0.85, 2), random.uniform(smallest, largest)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__
-from ..config import RunConfig
-from ..interfaces import Backbone, Prompts, Task
-from ..registry import Entry, Kind, registry
+from ..config.schema import RunConfig
+from ..plugin.interfaces import Backbone, Prompts, Task
+from ..plugin.registry import Entry, Kind, registry
+from ..version import __version__
 from .format import Description
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import WeightsError
-from ..files import replacing
+from ..files.atomic import replacing
 
 FORMAT = 1
 """Raised when an older framework would misread a newer file."""

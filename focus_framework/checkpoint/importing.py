@@ -12,11 +12,11 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..config import RunConfig, nest, read_preset
+from ..config.prompts import choose
+from ..config.schema import RunConfig, nest, read_preset
 from ..errors import ConfigError, WeightsError
 from ..model.network import Network
-from ..prompts import choose
-from ..registry import Entry, registry
+from ..plugin.registry import Entry, registry
 from . import release
 from .description import describe
 from .format import Description, is_pickle, read_description, write_checkpoint

@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 from torch import Tensor
 
-from ..build import build_network
-from ..config import RunConfig
+from ..config.schema import RunConfig
 from ..errors import WeightsError
+from ..model.build import build_network
 from ..model.network import Network
 from .format import Description, read_checkpoint
 

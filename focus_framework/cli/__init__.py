@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import click
 
-from .. import __version__
 from ..errors import FocusError, did_you_mean
+from ..version import __version__
 
 COMMANDS = {
     "train": ("train:train", "Train on a task's pictures, or on its practice images."),

@@ -19,10 +19,10 @@ def bench(
     preset: str, image_size: int | None, batch_size: int, repeats: int, assignments: tuple[str, ...], device: str, as_json: bool
 ) -> None:
     """Time the stages of inference and training, with the compiled deformable attention and without."""
-    from ..bench import bench as measure
-    from ..bench import rows
-    from ..config import resolve
-    from ..device import choose_device
+    from ..config.schema import resolve
+    from ..deploy.bench import bench as measure
+    from ..deploy.bench import rows
+    from ..inference.device import choose_device
 
     config = resolve("salient", preset=preset, assignments=assignments).config
     side = image_size or config.preprocessing.size

@@ -19,7 +19,7 @@ from click.shell_completion import CompletionItem
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from ..registry import Kind
+    from ..plugin.registry import Kind
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, all else on stderr.")
 
@@ -93,7 +93,7 @@ def complete_plugins(kind: Kind, *others: str) -> Any:
     """A ``shell_complete`` callback with the names of the plugins of a kind, and `others`."""
 
     def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from ..registry import registry
+        from ..plugin.registry import registry
 
         found = [(entry.name, entry.description.title) for entry in registry().of_kind(kind) if entry.description]
         items = [*found, *((name, "") for name in others)]

@@ -11,7 +11,7 @@ import click
 from .common import Progress, complete_plugins, json_option, note, print_json
 
 if TYPE_CHECKING:
-    from ..interfaces import Task
+    from ..plugin.interfaces import Task
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -34,7 +34,7 @@ def _task_option(command: Command) -> Command:
 
 
 def _task(name: str | None) -> Task | None:
-    from ..registry import registry
+    from ..plugin.registry import registry
 
     return registry().find_task(name).get() if name else None
 
@@ -150,7 +150,7 @@ def generate(task: str, out: Path, count: int, size: int, seed: int, split: Any,
     """
     from ..data.generate import write_composed, write_practice
     from ..data.pairs import find_pairs
-    from ..registry import registry
+    from ..plugin.registry import registry
 
     found = registry().find_task(task).get()
     pairs = find_pairs(photographs, task=found) if photographs else []

@@ -12,7 +12,7 @@ from .common import json_option, print_json
 @json_option
 def doctor(device: str, as_json: bool) -> None:
     """Show versions, device, which deformable attention runs and why, and what is wrong."""
-    from ..doctor import examine, lines
+    from ..deploy.doctor import examine, lines
 
     found = examine(device)
     if as_json:

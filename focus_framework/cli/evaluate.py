@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ConfigError
-from ..interfaces import METRICS
+from ..plugin.interfaces import METRICS
 from .common import Progress, complete_plugins, json_option, note, prediction_options, print_json
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from ..evaluation.report import Section
     from ..evaluation.tables import Table
-    from ..interfaces import Task
-    from ..predict import Model
+    from ..inference.model import Model
+    from ..plugin.interfaces import Task
 
 folder = click.Path(exists=True, file_okay=False, path_type=Path)
 new_file = click.Path(dir_okay=False, path_type=Path)
@@ -70,7 +70,7 @@ def evaluate(
     """
     _check_call(checkpoint, predictions, masks, data)
     from ..evaluation.tables import as_csv, as_latex, tables
-    from ..registry import registry
+    from ..plugin.registry import registry
 
     task = registry().find_task(task_plugin).get() if task_plugin else None
     seen: dict[str, Any] = {}
@@ -93,7 +93,7 @@ def evaluate(
 
         _write(report_file, render(sections, made, task.primary_metric if task else "s_measure"))
     if as_json:
-        from ..metrics import PROTOCOLS
+        from ..evaluation.metrics import PROTOCOLS
 
         print_json({"results": [section.evaluation.as_json() for section in sections], "protocol": asdict(PROTOCOLS[protocol]), **seen})
     else:
@@ -112,7 +112,7 @@ def _check_call(checkpoint: str | None, predictions: Path | None, masks: Path | 
 def _task_named(name: str) -> Task | None:
     """The checkpoint's task, or none where its plugin is not installed: then all metrics are shown."""
     from ..errors import PluginError
-    from ..registry import registry
+    from ..plugin.registry import registry
 
     try:
         return registry().get("task", name)
@@ -122,7 +122,7 @@ def _task_named(name: str) -> Task | None:
 
 
 def _load(checkpoint: str, device: str, prediction: Mapping[str, Any]) -> Model:
-    from ..predict import load
+    from ..inference.model import load
 
     model = load(checkpoint, device=device, **prediction)
     note(f"measuring on {model.device}")
@@ -194,7 +194,7 @@ def _print(made: Sequence[Table], sections: Sequence[Section]) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    from ..files import replacing
+    from ..files.atomic import replacing
 
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8")

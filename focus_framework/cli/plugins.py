@@ -9,7 +9,7 @@ import click
 from .common import json_option, print_json
 
 if TYPE_CHECKING:
-    from ..registry import Entry
+    from ..plugin.registry import Entry
 
 
 @click.group()
@@ -21,7 +21,7 @@ def plugins() -> None:
 @json_option
 def list_plugins(as_json: bool) -> None:
     """List all plugins, with the reason where one is broken."""
-    from ..registry import KINDS, registry
+    from ..plugin.registry import KINDS, registry
 
     if as_json:
         print_json({f"{kind}s": [entry.as_json() for entry in registry().of_kind(kind)] for kind in KINDS})
@@ -50,7 +50,7 @@ def info(name: str, kind: str | None, as_json: bool) -> None:
 
     A task is also found as module:attribute or path/to/file.py.
     """
-    from ..plugin_facts import facts, find_anywhere
+    from ..plugin.facts import facts, find_anywhere
 
     known = facts(find_anywhere(name, kind))  # type: ignore[arg-type]  # click checked the kind
     if as_json:

@@ -43,10 +43,10 @@ def predict(
     A folder stands for the pictures in it. A file is named after its picture, OUT/STEM.png; with several forms each has a folder of its
     own, OUT/FORM/STEM.png; rle is one file, OUT/rle.json. A second picture of the same stem becomes STEM-2.
     """
-    from ..predictions import find_sources, parse_forms, write_predictions
+    from ..inference.outputs import find_sources, parse_forms, write_predictions
 
     chosen, sources = parse_forms(forms), find_sources(inputs)  # before torch is imported: a wrong call is told at once
-    from ..predict import load
+    from ..inference.model import load
 
     model = load(checkpoint, device=device, **prediction)
     with Progress(len(sources), "predicted") as progress:

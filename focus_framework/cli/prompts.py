@@ -11,9 +11,9 @@ import click
 from .common import Progress, complete_plugins, json_option, note, print_json
 
 if TYPE_CHECKING:
-    from ..config import RunConfig
+    from ..config.schema import RunConfig
     from ..data.pairs import Pair
-    from ..interfaces import Prompts, Task
+    from ..plugin.interfaces import Prompts, Task
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -38,9 +38,9 @@ def prompt_options(command: Command) -> Command:
 
 def _chosen(task: str, settings: dict[str, Any], options: dict[str, Any]) -> tuple[Task, RunConfig, tuple[Prompts, ...]]:
     """The task, the configuration that the options give, and the prompts that a run with it would use."""
-    from ..config import resolve
-    from ..prompts import choose
-    from ..registry import registry
+    from ..config.prompts import choose
+    from ..config.schema import resolve
+    from ..plugin.registry import registry
 
     entry = registry().find_task(task)
     found: Task = entry.get()
@@ -102,8 +102,8 @@ def try_(
     "background" that of background crops nearer to the background prompt, "margin" how much nearer (a difference of cosines) the
     foreground crops are, with its standard deviation. Pairs are sorted by the mean of both shares.
     """
+    from ..config.prompts import candidates, load_judge, read_examples, score_pairs
     from ..data.pairs import find_pairs
-    from ..prompts import candidates, load_judge, read_examples, score_pairs
 
     options = {"refiner.name": refiner, "refiner.options.model": clip_model, "refiner.options.weights": clip_weights}
     found, config, chosen = _chosen(task, settings, options)

@@ -12,22 +12,22 @@ import click
 from click.shell_completion import CompletionItem
 
 from ..errors import ConfigError
-from ..interfaces import LOWER_IS_BETTER
+from ..plugin.interfaces import LOWER_IS_BETTER
 from .common import Progress, complete_plugins, json_option, note, print_json
 
 if TYPE_CHECKING:
-    from ..config import Resolved
-    from ..interfaces import Task
-    from ..registry import Entry
+    from ..config.schema import Resolved
+    from ..plugin.interfaces import Task
+    from ..plugin.registry import Entry
     from ..training.loop import Progress as Step
-    from ..training.summary import Summary
+    from ..training.record.summary import Summary
 
 SHOWN = ("loss", "learning_rate", "images_per_second", "memory_mib", "skipped")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def _complete_presets(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    from ..config import presets
+    from ..config.schema import presets
 
     return [CompletionItem(name) for name in presets() if name.startswith(incomplete)]
 
@@ -101,8 +101,8 @@ def train(
 
     A setting is decided by the command line, else --set, else --config, else the task plugin, else the preset.
     """
-    from ..config import resolve, task_in
-    from ..registry import registry
+    from ..config.schema import resolve, task_in
+    from ..plugin.registry import registry
 
     if resume and (file or out):
         raise ConfigError("--resume takes its settings from the run's own folder and writes there; leave out --config and --out")
@@ -122,8 +122,8 @@ def train(
     if dry_run:
         _rehearse(resolved, entry, as_json)
         return
+    from ..training.processes.stopping import StoppedError
     from ..training.run import train as run
-    from ..training.stopping import StoppedError
 
     try:
         with Progress(1, "trained") as progress:
@@ -157,7 +157,7 @@ def _rehearse(resolved: Resolved, entry: Entry, as_json: bool) -> None:
 
 def _show_config(resolved: Resolved, as_json: bool) -> None:
     """Every setting with its value and the layer it came from."""
-    from ..config import flatten
+    from ..config.schema import flatten
 
     settings = flatten(resolved.config.model_dump())
     sources = {key: resolved.sources.get(key, "default") for key in settings}

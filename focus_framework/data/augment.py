@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from ..interfaces import Task
+from ..plugin.interfaces import Task
 
 IGNORE = 255
 """In a label: not known, not to be counted."""

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..files import replacing
-from ..images import Picture, read_grey
-from ..interfaces import Task
+from ..files.atomic import replacing
+from ..files.images import Picture, read_grey
+from ..plugin.interfaces import Task
 from .pair import EmptyPair, Pair, Scan
 from .pairs import scan
 from .published import known_datasets

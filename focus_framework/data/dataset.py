@@ -25,9 +25,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
 from ..errors import DataError, FocusError
-from ..images import Picture
-from ..interfaces import Task
-from . import practice
+from ..files.images import Picture
+from ..plugin.interfaces import Task
+from ..plugin.kit import practice
 from .augment import Augmentation
 from .pair import Pair
 

@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from ..errors import DataError
-from ..images import SUFFIXES, Foreground
+from ..files.images import SUFFIXES, Foreground
 from .pair import SPLITS, Pair, Scan, first
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "source", "input", "jpegimages")

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import PluginError
-from ..images import write_image
-from ..interfaces import PracticePair, Task, resolve
+from ..files.images import write_image
+from ..plugin.interfaces import PracticePair, Task, resolve
+from ..plugin.kit.practice import Split, practice_pair
 from .pair import Pair
-from .practice import Split, practice_pair
 
 COMPOSED = 3
 """The stream of chance of composed images, beside the splits' of `practice`."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError, did_you_mean
-from ..images import Picture, Source, read_image, read_mask
+from ..files.images import Picture, Source, read_image, read_mask
 from .pair import Pair, Scan, split_named
 
 IMAGE_COLUMNS = ("image", "img", "picture")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..images import Foreground, Picture, read_image, read_mask
+from ..files.images import Foreground, Picture, read_image, read_mask
 
 Split: TypeAlias = Literal["train", "validation", "test"]
 

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from ..errors import ConfigError, DataError, did_you_mean
-from ..interfaces import Task
+from ..plugin.interfaces import Task
 from . import coco, folders, hub, lists, published
 from .pair import EmptyPair, Pair, Scan, Split, as_foreground, first, split_named
 

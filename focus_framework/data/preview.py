@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
-from ..images import Picture, write_image
-from ..interfaces import Task
-from ..sheets import contact_sheet, overlay
+from ..files.images import Picture, write_image
+from ..files.sheets import contact_sheet, overlay
+from ..plugin.interfaces import Task
+from ..plugin.kit.practice import practice_pair
 from .pairs import find_pairs
-from .practice import practice_pair
 
 PRACTICE = "practice"
 PRACTICE_SIZE = 256

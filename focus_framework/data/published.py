@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, DataError, did_you_mean
-from ..interfaces import Dataset, Task
-from ..registry import registry
+from ..plugin.interfaces import Dataset, Task
+from ..plugin.registry import registry
 from .folders import name_below, pictures_below, scan_folders, subfolder
 from .pair import EmptyPair, Scan
 

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..interfaces import LOWER_IS_BETTER
-from ..predict import Model
-from . import page
+from ..files import page
+from ..inference.model import Model
+from ..plugin.interfaces import LOWER_IS_BETTER
 from .samples import Grey, Mask, Predicted, Sample
 from .scoring import Evaluation, Score, as_levels
 from .tables import LABELS, Table, number, title

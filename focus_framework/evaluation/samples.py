@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from ..data.folders import name_below, pictures_below, scan_folders
 from ..data.pair import Pair
 from ..data.pairs import find_pairs
-from ..data.practice import practice_pair
 from ..data.published import known_datasets
 from ..errors import ConfigError, DataError
-from ..images import read_grey
-from ..interfaces import Task
+from ..files.images import read_grey
+from ..plugin.interfaces import Task
+from ..plugin.kit.practice import practice_pair
 
 Grey: TypeAlias = NDArray[np.uint8]
 Mask: TypeAlias = NDArray[np.bool_]

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..interfaces import METRICS
-from ..metrics import CURVES, Totals, compute
+from ..plugin.interfaces import METRICS
+from .metrics import CURVES, Totals, compute
 from .samples import Grey, Mask, Predicted, Sample
 
 if TYPE_CHECKING:
-    from ..predict import Model, Result
+    from ..inference.model import Model, Result
 
 
 @dataclass(frozen=True)

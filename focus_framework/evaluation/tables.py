@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
-from ..interfaces import LOWER_IS_BETTER, METRICS
+from ..plugin.interfaces import LOWER_IS_BETTER, METRICS
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -90,7 +90,7 @@ def tables(evaluations: Sequence[Evaluation], metrics: Sequence[str] = METRICS) 
 
 def title(table: Table) -> str:
     """What has to be said above a table."""
-    from ..metrics import PROTOCOLS
+    from .metrics import PROTOCOLS
 
     rules = PROTOCOLS[table.protocol]
     heading = "published figures, protocol" if all(row.source != OWN for row in table.rows) else "protocol"

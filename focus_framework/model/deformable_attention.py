@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..ops import deform_attn_from_logits
+from .ops import deform_attn_from_logits
 
 
 class DeformableAttention(nn.Module):

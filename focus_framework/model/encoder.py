@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from ..config import EnhancerConfig
-from ..interfaces import Prior, StagedBackbone
+from ..config.schema import EnhancerConfig
+from ..plugin.interfaces import Prior, StagedBackbone
 from .deformable_attention import DeformableAttention, grid_references
 
 STRIDES = (4, 8, 16, 32)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import DecoderConfig
+from ..config.schema import DecoderConfig
 from .encoder import Features, to_tokens
 from .first_mask import first_mask_logits
 from .pixel_decoder import PixelFeatures, sine_positions

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import box_convert, generalized_box_iou_loss
 
-from ..config import LossConfig
+from ..config.schema import LossConfig
 from .ground_decoder import BACKGROUND, FOREGROUND, NO_OBJECT, Heads
 
 BOX_L1, BOX_GIOU = 5.0, 2.0

@@ -6,8 +6,8 @@ from typing import Self
 
 from torch import Tensor, nn
 
-from ..config import DecoderConfig, EnhancerConfig, PixelDecoderConfig
-from ..interfaces import Prior, StagedBackbone
+from ..config.schema import DecoderConfig, EnhancerConfig, PixelDecoderConfig
+from ..plugin.interfaces import Prior, StagedBackbone
 from .encoder import EnhancedEncoder, PlainEncoder
 from .ground_decoder import GroundDecoder, Heads
 from .pixel_decoder import PixelDecoder

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import PixelDecoderConfig
+from ..config.schema import PixelDecoderConfig
 from .deformable_attention import DeformableAttention, grid_references
 from .encoder import to_map, to_tokens
 

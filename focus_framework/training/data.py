@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from ..config import RunConfig
+from ..config.schema import RunConfig
 from ..data.augment import Augmentation
-from ..data.baselines import baselines
 from ..data.dataset import PairPictures, Pictures, PracticePictures, TrainingSamples, batches
 from ..data.pairs import training_pairs
-from ..data.practice import Split
-from ..interfaces import Task
-from .team import Team
+from ..evaluation.baselines import baselines
+from ..plugin.interfaces import Task
+from ..plugin.kit.practice import Split
+from .processes.team import Team
 from .update import share_of_batch
 
 PRACTICE = "practice"

@@ -16,8 +16,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ..errors import FocusError
-from ..files import replacing
-from .team import Team
+from ..files.atomic import replacing
+from .processes.team import Team
 
 logger = logging.getLogger(__name__)
 

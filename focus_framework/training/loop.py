@@ -15,17 +15,17 @@ from torch import Tensor
 
 from ..checkpoint import assembled, write_checkpoint
 from ..data.dataset import Pictures
-from ..interfaces import LOWER_IS_BETTER, Task
-from ..predict import Model
+from ..inference.model import Model
+from ..plugin.interfaces import LOWER_IS_BETTER, Task
 from .fitting import find_parts
-from .folder import SaveError, saving
 from .health import DivergedError, Health, are_finite
-from .logs import Log
 from .memory import memory_in_use
 from .optimizer import rate_factor
-from .report import as_sheet, predicted
-from .state import TrainingState, save_state
-from .stopping import Signals, StoppedError
+from .processes.stopping import Signals, StoppedError
+from .record.folder import SaveError, saving
+from .record.logs import Log
+from .record.report import as_sheet, predicted
+from .record.state import TrainingState, save_state
 from .update import TERMS, Update
 from .validation import score
 

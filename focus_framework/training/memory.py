@@ -13,11 +13,11 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import FocusError
-from ..interfaces import StagedBackbone
 from ..model.encoder import Extractor, Injector
 from ..model.ground_decoder import DecoderLayer
 from ..model.network import Network
 from ..model.pixel_decoder import EncoderLayer
+from ..plugin.interfaces import StagedBackbone
 
 MEBIBYTE = 1 << 20
 

@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import AdamW
 
-from ..config import RunConfig, TrainingConfig
-from ..interfaces import StagedBackbone
+from ..config.schema import RunConfig, TrainingConfig
 from ..model.network import Network
+from ..plugin.interfaces import StagedBackbone
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, _BatchNorm)
 EMBEDDINGS = ("decoder.query_content", "decoder.query_position", "decoder.level_embed")

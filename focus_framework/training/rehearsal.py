@@ -8,8 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..config import Resolved
-from ..registry import Entry
+from ..config.schema import Resolved
+from ..plugin.registry import Entry
 from .memory import memory_in_use
 from .run import assemble, begin
 from .validation import score

@@ -14,26 +14,26 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import nn
 
-from .. import ops
-from ..build import build_network, build_refiner
 from ..checkpoint import describe, load_network
-from ..config import Resolved, RunConfig
+from ..config.prompts import choose, with_templates
+from ..config.schema import Resolved, RunConfig
 from ..data.dataset import naming_dead_workers
-from ..device import choose_device, title
 from ..errors import ConfigError, WeightsError
-from ..interfaces import Prompts
-from ..predict import Model
-from ..prompts import choose, with_templates
-from ..registry import Entry, registry
+from ..inference.device import choose_device, title
+from ..inference.model import Model
+from ..model import ops
+from ..model.build import build_network, build_refiner
+from ..plugin.interfaces import Prompts
+from ..plugin.registry import Entry, registry
 from .data import RunData, load_data
-from .folder import CONFIG, check_same, held, identity, new_folder, write_config
 from .loop import BEST, LATEST, Progress, Trainer
-from .report import predicted, write_report, write_samples
-from .sharding import asked_by_launcher
-from .state import load_state
-from .summary import Summary
-from .team import Team
-from .trackers import check_trackers
+from .processes.sharding import asked_by_launcher
+from .processes.team import Team
+from .record.folder import CONFIG, check_same, held, identity, new_folder, write_config
+from .record.report import predicted, write_report, write_samples
+from .record.state import load_state
+from .record.summary import Summary
+from .record.trackers import check_trackers
 from .update import Update, share_of_batch
 from .validation import score
 

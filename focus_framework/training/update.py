@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..config import RunConfig
+from ..config.schema import RunConfig
 from ..errors import ConfigError
+from ..inference.model import Model
 from ..model.losses import Targets, losses
 from ..model.network import Network
-from ..predict import Model
 from .memory import MemoryShortError, checkpoint_activations, is_memory_short, transformer_layers
 from .optimizer import build_optimizer, set_rate
+from .processes.sharding import share_out, take_optimizer_state, take_state, whole_optimizer_state, whole_state
+from .processes.team import Team, synchronise_norms
 from .randomness import Draws, seed_step
-from .sharding import share_out, take_optimizer_state, take_state, whole_optimizer_state, whole_state
-from .team import Team, synchronise_norms
 
 TERMS = ("clip", "label", "mask", "box")
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from ..data.dataset import Example
 from ..errors import DataError
+from ..evaluation.metrics import Totals
 from ..evaluation.scoring import as_levels, measure
-from ..metrics import Totals
-from ..predict import Model
+from ..inference.model import Model
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from focus_framework import ConfigError
-from focus_framework.pretrained import IMAGENET_MEAN, IMAGENET_STD, build_timm, file_facts, three
+from focus_framework.plugin.kit.timm_networks import IMAGENET_MEAN, IMAGENET_STD, build_timm, file_facts, three
 
 STRIDES = (4, 8, 16, 32)
 NOT_FOR_TIMM = ("mean", "std", "frozen_norm")

@@ -14,7 +14,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from focus_framework import ConfigError
-from focus_framework.pretrained import IMAGENET_MEAN, IMAGENET_STD, build_timm, file_facts, three
+from focus_framework.plugin.kit.timm_networks import IMAGENET_MEAN, IMAGENET_STD, build_timm, file_facts, three
 
 STAGES = 4
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from focus_framework import ConfigError, WeightsError
-from focus_framework.pretrained import build_timm
+from focus_framework.plugin.kit.timm_networks import build_timm
 
 from .release_edges import release_edge_images
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from focus_framework import ConfigError, Prompts
-from focus_framework.image_text import Fill, Precision, RegionRefiner, load_encoder
+from focus_framework.plugin.kit.image_text import Fill, Precision, RegionRefiner, load_encoder
 
 
 class ClipRefiner(RegionRefiner):

@@ -1,7 +1,7 @@
 """Practice images out of photographs: for each task a way to make its cue from two pictures with the masks of things in them.
 
 ``first`` and ``second`` are examples: a picture `[H, W, 3]` uint8 RGB and its mask `[H, W]` bool. Light is mixed and blurred in
-linear values, as `focus_framework.data.practice` does.
+linear values, as `focus_framework.plugin.kit.practice` does.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from focus_framework.data.practice import blur, jpeg, mix, of_fair_share
-from focus_framework.interfaces import PracticePair
+from focus_framework.plugin.interfaces import PracticePair
+from focus_framework.plugin.kit.practice import blur, jpeg, mix, of_fair_share
 
 Random: TypeAlias = np.random.Generator
 Array: TypeAlias = NDArray[np.float32]

@@ -12,7 +12,7 @@ from ._datasets import CAMOUFLAGE
 if TYPE_CHECKING:
     import numpy as np
 
-    from focus_framework.interfaces import PracticePair
+    from focus_framework.plugin.interfaces import PracticePair
 
 
 @hookimpl
@@ -47,9 +47,9 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
     """
     import numpy as np
 
-    from focus_framework.data.practice import blur, light_gradient, mix, moved, of_fair_share, photograph
-    from focus_framework.data.silhouettes import any_silhouette, draw, place
-    from focus_framework.data.textures import any_texture, coordinates
+    from focus_framework.plugin.kit.practice import blur, light_gradient, mix, moved, of_fair_share, photograph
+    from focus_framework.plugin.kit.silhouettes import any_silhouette, draw, place
+    from focus_framework.plugin.kit.textures import any_texture, coordinates
 
     skin = any_texture(random, hue=random.uniform(0, 0.5), saturation=random.uniform(0, 0.5), contrast=random.uniform(0.4, 0.8))
     angle, shift = random.uniform(0, 2 * np.pi), random.uniform(0, 32, 2)

@@ -12,7 +12,7 @@ from ._datasets import DEFOCUS
 if TYPE_CHECKING:
     import numpy as np
 
-    from focus_framework.interfaces import PracticePair
+    from focus_framework.plugin.interfaces import PracticePair
 
 
 @hookimpl
@@ -48,8 +48,8 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
     """
     import numpy as np
 
-    from focus_framework.data.practice import blur, mix, of_fair_share, photograph, scene
-    from focus_framework.data.silhouettes import any_silhouette, draw, place
+    from focus_framework.plugin.kit.practice import blur, mix, of_fair_share, photograph, scene
+    from focus_framework.plugin.kit.silhouettes import any_silhouette, draw, place
 
     def thing() -> np.ndarray:
         centre, scale = random.uniform(0.2, 0.8, 2), random.uniform(0.6, 1.3)
@@ -81,7 +81,7 @@ def receding(random: np.random.Generator, ground: np.ndarray, widest: float) -> 
     focus [size, size]."""
     import numpy as np
 
-    from focus_framework.data.practice import blur, of_fair_share
+    from focus_framework.plugin.kit.practice import blur, of_fair_share
 
     size = len(ground)
     y, x = (np.mgrid[0:size, 0:size].astype(np.float32) + 0.5) / size - 0.5

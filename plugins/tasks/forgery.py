@@ -12,7 +12,7 @@ from ._datasets import FORGERY
 if TYPE_CHECKING:
     import numpy as np
 
-    from focus_framework.interfaces import PracticePair
+    from focus_framework.plugin.interfaces import PracticePair
 
 
 @hookimpl
@@ -46,8 +46,8 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
     """
     import numpy as np
 
-    from focus_framework.data.practice import blur, jpeg, mix, of_fair_share, scene
-    from focus_framework.data.silhouettes import any_silhouette, draw, place
+    from focus_framework.plugin.kit.practice import blur, jpeg, mix, of_fair_share, scene
+    from focus_framework.plugin.kit.silhouettes import any_silhouette, draw, place
 
     def region() -> np.ndarray:
         centre, scale = random.uniform(0.2, 0.8, 2), random.uniform(0.4, 0.9)
@@ -75,7 +75,7 @@ def processed(random: np.random.Generator, light: np.ndarray, history: str) -> n
     """RGB uint8 [size, size, 3] of linear light, photographed and kept as one of `HISTORIES` says."""
     import cv2
 
-    from focus_framework.data.practice import photograph
+    from focus_framework.plugin.kit.practice import photograph
 
     if history == "clean":
         return photograph(random, light, noise=random.uniform(0.002, 0.006))

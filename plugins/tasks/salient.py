@@ -12,7 +12,7 @@ from ._datasets import SALIENT
 if TYPE_CHECKING:
     import numpy as np
 
-    from focus_framework.interfaces import PracticePair
+    from focus_framework.plugin.interfaces import PracticePair
 
 
 @hookimpl
@@ -40,9 +40,9 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
     """
     import numpy as np
 
-    from focus_framework.data.practice import blur, mix, moved, of_fair_share, photograph, scene
-    from focus_framework.data.silhouettes import any_silhouette, draw, place
-    from focus_framework.data.textures import any_texture, lean
+    from focus_framework.plugin.kit.practice import blur, mix, moved, of_fair_share, photograph, scene
+    from focus_framework.plugin.kit.silhouettes import any_silhouette, draw, place
+    from focus_framework.plugin.kit.textures import any_texture, lean
 
     hue, kind = random.random(), random.choice(["vivid", "plain", "tone"], p=[0.7, 0.18, 0.12])
     dark = random.random() < 0.5

@@ -13,8 +13,8 @@ from ._datasets import SHADOW
 if TYPE_CHECKING:
     import numpy as np
 
-    from focus_framework.data.silhouettes import Silhouette
-    from focus_framework.interfaces import PracticePair
+    from focus_framework.plugin.interfaces import PracticePair
+    from focus_framework.plugin.kit.silhouettes import Silhouette
 
 
 @hookimpl
@@ -49,8 +49,8 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
     """
     import numpy as np
 
-    from focus_framework.data.practice import light_gradient, mix, of_fair_share, photograph
-    from focus_framework.data.textures import colour, lean
+    from focus_framework.plugin.kit.practice import light_gradient, mix, of_fair_share, photograph
+    from focus_framework.plugin.kit.textures import colour, lean
 
     plane = lean(random, size, tilt=random.choice([0.0, 0.4, 0.8]))
     ground = surface(random, plane, value=(0.4, 0.9), hue=(0.0, 0.45) if random.random() < 0.85 else (0.45, 1.0))
@@ -94,7 +94,7 @@ def surface(
     saturation: tuple[float, float] = (0.0, 0.5),
 ) -> np.ndarray:
     """What a surface of those ranges of colour sends back of white light [size, size, 3]."""
-    from focus_framework.data.textures import any_texture
+    from focus_framework.plugin.kit.textures import any_texture
 
     chance = {"hue": random.uniform(*hue), "saturation": random.uniform(*saturation), "contrast": random.uniform(0.1, 0.5)}
     return any_texture(random, value=random.uniform(*value), **chance)(*plane)
@@ -102,7 +102,7 @@ def surface(
 
 def lying(random: np.random.Generator, size: int) -> np.ndarray:
     """Coverage [size, size] of something that lies anywhere."""
-    from focus_framework.data.silhouettes import any_silhouette, draw, place
+    from focus_framework.plugin.kit.silhouettes import any_silhouette, draw, place
 
     outline = any_silhouette(random, bulky=True)
     return draw(place(outline, centre=random.random(2), scale=random.uniform(0.4, 0.9), angle=random.uniform(0, 6)), size)
@@ -122,14 +122,14 @@ class Caster:
     @classmethod
     def drawn(cls, random: np.random.Generator, *, throw: np.ndarray) -> Caster:
         """Anything anywhere."""
-        from focus_framework.data.silhouettes import any_silhouette
+        from focus_framework.plugin.kit.silhouettes import any_silhouette
 
         outline = any_silhouette(random, bulky=True)
         return cls(outline=outline, foot=random.uniform(-0.1, 1.1, 2), height=random.uniform(0.6, 1.6), throw=throw)
 
     def upright(self, size: int) -> np.ndarray:
         """Coverage [size, size] of the thing itself."""
-        from focus_framework.data.silhouettes import draw, place
+        from focus_framework.plugin.kit.silhouettes import draw, place
 
         return draw(place(self.outline, centre=self.foot - [0, self.height / 2], scale=self.height), size)
 
@@ -138,8 +138,8 @@ class Caster:
         the distance from the foot, as the sun is a disc."""
         import numpy as np
 
-        from focus_framework.data.practice import blur
-        from focus_framework.data.silhouettes import draw
+        from focus_framework.plugin.kit.practice import blur
+        from focus_framework.plugin.kit.silhouettes import draw
 
         laid = [self.foot + self.height * (part * [1, 0] + (0.5 - part[:, 1:]) * self.throw) for part in self.outline]
         sharp = draw(laid, size)

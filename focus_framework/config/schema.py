@@ -1,0 +1,370 @@
+"""A run's configuration: every setting a pydantic field, and for every value the layer it came from.
+
+Layers, the stronger later: the fields' own defaults, preset, the task plugin's wishes, a TOML file, ``--set``, the command line.
+A setting is named by its dotted path, e.g. ``training.learning_rate``.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from ..errors import ConfigError, did_you_mean
+
+SMALLEST_TILE = 64
+
+
+class Section(BaseModel):
+    """A table of the configuration file: unknown keys are refused, values never change after the run is set up."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PluginChoice(Section):
+    """A plugin by name, and what its builder is given."""
+
+    name: str = "none"
+    options: dict[str, Any] = {}
+
+
+class BackboneConfig(PluginChoice):
+    name: str = "vit_large_patch14_dinov2"
+    weights: str = Field("pretrained", description="pretrained, none, or a file of weights")
+    frozen: bool = Field(False, description="train only what comes after the backbone (paper, Table 4)")
+
+
+class EnhancerConfig(PluginChoice):
+    name: str = "edge"
+    points: int = Field(4, ge=1, description="sampling points of injector and extractor, per head and level")
+    ratio: float = Field(0.5, gt=0, le=1, description="width of their values as a share of the backbone's")
+    feedforward_ratio: float = Field(0.25, gt=0)
+    drop_path: float = Field(0.0, ge=0, lt=1, description="stochastic depth of the extractors' feed-forward layers")
+    extra_extractors: int = Field(2, ge=0, description="further extractors after the last stage")
+
+
+class PixelDecoderConfig(Section):
+    """The encoder of deformable attention that turns backbone features into mask features."""
+
+    width: int = Field(256, ge=32, multiple_of=32, description="channels; group norm makes 32 groups of them")
+    layers: int = Field(6, ge=1)
+    heads: int = Field(8, ge=1)
+    points: int = Field(4, ge=1)
+    feedforward: int = Field(1024, ge=1)
+
+
+class DecoderConfig(Section):
+    """The two ground queries and their masked attention."""
+
+    layers: int = Field(9, ge=1)
+    heads: int = Field(8, ge=1)
+    feedforward: int = Field(2048, ge=1)
+    first_mask: Literal["pca", "queries", "open", "release"] = Field(
+        "pca",
+        description="what the first layer may look at: PCA of the last feature map (paper), the learned queries' own mask, everything, "
+        "or as the release does",
+    )
+
+
+class LossConfig(Section):
+    """Weights of the four terms (METHOD: label 1, mask 5, box 1, clip 1) and how masks are sampled."""
+
+    label: float = Field(1.0, ge=0)
+    mask: float = Field(5.0, ge=0, description="of binary cross entropy and of dice, each")
+    box: float = Field(1.0, ge=0)
+    clip: float = Field(1.0, ge=0)
+    no_object: float = Field(0.1, ge=0, description="weight of the class 'none' in the label loss")
+    points: int = Field(12544, ge=1, description="points at which masks are compared")
+    oversample: float = Field(3.0, ge=1)
+    importance: float = Field(0.75, ge=0, le=1, description="share of points where the mask is most uncertain")
+
+
+class RefinerConfig(PluginChoice):
+    heads: Literal["default", "last", "all"] = Field("default", description="decoder heads it reads; default: as the plugin says")
+
+
+class PromptPair(Section):
+    foreground: str
+    background: str
+
+
+class PromptsConfig(Section):
+    choice: str = Field("", description="one of the task's named alternatives, e.g. release")
+    pairs: list[PromptPair] = Field([], description="replace the task's pairs; several are averaged after encoding")
+    foreground: str = Field("", description="replaces the foreground sentence")
+    background: str = Field("", description="replaces the background sentence")
+    templates: list[str] = Field(["{}"], min_length=1, description="sentences into which each prompt is put, at {}")
+
+
+class DataConfig(Section):
+    train: str = Field("practice", description="practice, a known data set's name, a folder, images=DIR,masks=DIR, a list file")
+    validation: str = Field("", description="as train; empty: a share of the training pairs")
+    validation_share: float = Field(0.1, ge=0, lt=1)
+    validation_limit: int = Field(200, ge=1, description="pairs looked at while training")
+    root: str = Field("", description="folder that holds the published data sets")
+    augmentation: Literal["none", "plain", "paper", "release"] = "plain"
+    workers: int = Field(-1, ge=-1, description="loader processes; -1: as many as there are spare cores, 0: none")
+    unreadable: Literal["stop", "skip"] = Field("stop", description="a picture that cannot be read: stop, or take another and count it")
+    practice_count: int = Field(1024, ge=1, description="practice images drawn for training")
+
+
+class PreprocessingConfig(Section):
+    """How a picture becomes network input; carried by the checkpoint."""
+
+    size: int = Field(512, ge=64, multiple_of=32)
+    resize: Literal["square", "short-side"] = Field("short-side", description="stretch to size x size, or short side to size")
+    longest: int = Field(2048, ge=64, description="bound of the long side")
+
+
+class PredictionConfig(Section):
+    rule: Literal["soft", "release", "foreground"] = Field(
+        "soft", description="joint prediction as a soft map, the release's hard rule, or the foreground query alone"
+    )
+    threshold: float = Field(0.5, gt=0, lt=1)
+    flip: bool = Field(False, description="average the maps of the picture and of its mirror image")
+    scales: list[Annotated[float, Field(ge=0.25, le=4)]] = Field(
+        [1.0], min_length=1, description="average the maps at these multiples of the preprocessing size"
+    )
+    tile: int = Field(0, description="side, in pixels, of the tiles that larger pictures are cut into; 0: never")
+    overlap: float = Field(0.25, ge=0, le=0.75, description="share of a tile that it has in common with the next one")
+
+    @field_validator("tile")
+    @classmethod
+    def _worth_a_pass(cls, tile: int) -> int:
+        if tile != 0 and tile < SMALLEST_TILE:
+            raise ValueError(f"should be 0 or at least {SMALLEST_TILE}")
+        return tile
+
+
+class TrainingConfig(Section):
+    steps: int | None = Field(None, ge=1)
+    minutes: float | None = Field(None, gt=0, description="time budget instead of steps; the schedule follows it")
+    batch_size: int = Field(8, ge=1)
+    learning_rate: float = Field(1e-5, gt=0)
+    backbone_rate: float | None = Field(
+        None, ge=0, description="the backbone's learning rate as a multiple of the others'; not set: 0.1 if it starts from weights, else 1"
+    )
+    enhancer_rate: float = Field(
+        1.0, ge=0, description="learning rate of the encoder's other parts, above all the enhancer, as a multiple of the decoders'"
+    )
+    weight_decay: float = Field(0.05, ge=0)
+    gradient_norm: float = Field(0.01, gt=0, description="gradients are clipped to this norm")
+    schedule: Literal["polynomial", "cosine", "constant"] = "polynomial"
+    warmup: float = Field(0.0, ge=0, lt=1, description="share of the run in which the rate rises linearly")
+    seed: int = Field(0, ge=0)
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    log_every: int = Field(20, ge=1)
+    checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints; each is also scored")
+    accumulate: int = Field(1, ge=1, description="parts that a batch is worked through in, one after the other, to save memory")
+    auto_batch: bool = Field(False, description="find the smallest number of parts that fits into memory")
+    checkpoint_activations: bool = Field(False, description="compute transformer layers again on the way back, to save memory")
+    shard: bool = Field(False, description="several processes share weights, gradients and optimizer state out (FSDP2)")
+    compile: bool = Field(False, description="let torch.compile make the network faster; the first steps take minutes")
+    ema: float | None = Field(None, gt=0, lt=1, description="decay of a moving average of the weights, which is then scored and saved")
+    layer_decay: float = Field(1.0, gt=0, le=1, description="each backbone layer's rate as a multiple of that of the next one")
+    patience: int | None = Field(None, ge=1, description="stop after so many checkpoints in a row that do not beat the best")
+    bad_steps: int = Field(3, ge=1, description="stop after so many steps in a row without finite loss and gradients; none changes weights")
+    trackers: list[Literal["tensorboard", "wandb"]] = Field(
+        ["tensorboard"], description="where numbers and pictures are shown, besides metrics.jsonl"
+    )
+
+
+class RunConfig(Section):
+    """Everything that a run depends on."""
+
+    task: str
+    preset: str = "quick"
+    backbone: BackboneConfig = BackboneConfig()
+    enhancer: EnhancerConfig = EnhancerConfig()
+    pixel_decoder: PixelDecoderConfig = PixelDecoderConfig()
+    decoder: DecoderConfig = DecoderConfig()
+    loss: LossConfig = LossConfig()
+    refiner: RefinerConfig = RefinerConfig()
+    prompts: PromptsConfig = PromptsConfig()
+    data: DataConfig = DataConfig()
+    preprocessing: PreprocessingConfig = PreprocessingConfig()
+    prediction: PredictionConfig = PredictionConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A configuration and the layer that each of its values came from, by dotted path."""
+
+    config: RunConfig
+    sources: Mapping[str, str]
+
+
+def presets() -> list[str]:
+    """Names of the presets that come with the framework."""
+    folder = resources.files("focus_framework.config.presets")
+    return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def read_preset(name: str) -> dict[str, Any]:
+    """A preset's settings by dotted path. ``extends = "other"`` in its file starts from another one."""
+    if name not in presets():
+        raise ConfigError(f"there is no preset {name!r}; {did_you_mean(name, presets())}")
+    table = tomllib.loads((resources.files("focus_framework.config.presets") / f"{name}.toml").read_text("utf-8"))
+    base = read_preset(table.pop("extends")) if "extends" in table else {}
+    settings = flatten(table)
+    return _stack(_outlasting(base, [settings]), settings)
+
+
+def resolve(
+    task: str,
+    *,
+    preset: str | None = None,
+    wishes: Mapping[str, Any] | None = None,
+    file: Path | None = None,
+    assignments: Iterable[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> Resolved:
+    """Put the layers together.
+
+    `wishes` are `Task.defaults`, `assignments` the ``key=value`` of ``--set``, `options` the command line's values by dotted path
+    (None where an option was not given). Raises `ConfigError` naming the layer, the setting and what is allowed.
+    """
+    from_file = _read_file(file) if file else {}
+    from_set = dict(_parse_assignment(text) for text in assignments)
+    given = {key: value for key, value in (options or {}).items() if value is not None}
+    named = {"command line": preset, "--set": from_set.pop("preset", None), f"file {file}": from_file.pop("preset", None)}
+    preset_source, preset = next(((layer, name) for layer, name in named.items() if name), ("default", "quick"))
+    from_file.pop("task", None)  # the caller has looked it up, see `task_in`
+    layers = {
+        f"preset {preset}": read_preset(preset),
+        f"task {task}": flatten(wishes or {}),
+        f"file {file}": from_file,
+        "--set": from_set,
+        "command line": given,
+    }
+    values: dict[str, Any] = {"task": task, "preset": preset}
+    sources = {"task": "command line", "preset": preset_source}
+    stronger = list(layers.values())
+    for layer, written in layers.items():
+        for key in written:
+            _check_known(key, layer)
+        settings = _outlasting(written, stronger := stronger[1:])
+        values = _stack(values, settings)
+        sources = {key: source for key, source in sources.items() if key in values} | dict.fromkeys(settings, layer)
+    return Resolved(_validate(values, sources), sources)
+
+
+def task_in(file: Path) -> str | None:
+    """The task that a configuration file names, if it names one."""
+    return _read_file(file).get("task")
+
+
+def with_prediction(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
+    """A checkpoint's configuration with other settings of `PredictionConfig`, by name; None keeps what it says. Raises `ConfigError`."""
+    given = {f"prediction.{name}": value for name, value in settings.items() if value is not None}
+    for key in given:
+        _check_known(key, "option")
+    return _validate(flatten(config.model_dump(exclude_none=True)) | given, dict.fromkeys(given, "option")) if given else config
+
+
+def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as one dictionary by dotted path. Tables of plugin options are flattened too."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten`."""
+    nested: dict[str, Any] = {}
+    for path, value in flat.items():
+        *parents, leaf = path.split(".")
+        table = nested
+        for parent in parents:
+            table = table.setdefault(parent, {})
+        table[leaf] = value
+    return nested
+
+
+def to_toml(config: RunConfig) -> str:
+    """The configuration as a file that ``--config`` reads."""
+    import tomli_w
+
+    return tomli_w.dumps(config.model_dump(exclude_none=True))
+
+
+@cache
+def known_settings() -> tuple[str, ...]:
+    """Dotted paths of all settings; ``*.options`` takes any key below it."""
+
+    def walk(section: type[BaseModel], prefix: str) -> Iterable[str]:
+        for name, field in section.model_fields.items():
+            inner = field.annotation
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from walk(inner, f"{prefix}{name}.")
+            else:
+                yield prefix + name
+
+    return tuple(walk(RunConfig, ""))
+
+
+def _outlasting(settings: Mapping[str, Any], stronger: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """A layer without the weights and options of a plugin that it names and a stronger layer replaces: they were written for that
+    one. Options of a layer that names no plugin are for whichever is chosen."""
+    kept = dict(settings)
+    for kind in ("backbone", "enhancer", "refiner"):
+        name = settings.get(f"{kind}.name")
+        if name is not None and any(layer.get(f"{kind}.name", name) != name for layer in stronger):
+            owned = (f"{kind}.options", f"{kind}.weights")
+            kept = {key: value for key, value in kept.items() if not key.startswith(owned)}
+    return kept
+
+
+def _stack(weaker: dict[str, Any], stronger: Mapping[str, Any]) -> dict[str, Any]:
+    """The stronger layer over the weaker."""
+    lengths = {"training.steps", "training.minutes"}  # two ways to say how long: the stronger layer's word replaces either
+    kept = {key: value for key, value in weaker.items() if key not in lengths} if lengths & stronger.keys() else weaker
+    return kept | dict(stronger)
+
+
+def _check_known(key: str, layer: str) -> None:
+    known = known_settings()
+    if key not in known and not any(key.startswith(f"{path}.") for path in known if path.endswith(".options")):
+        raise ConfigError(f"{layer}: there is no setting {key!r}; {did_you_mean(key, known)}")
+
+
+def _validate(values: Mapping[str, Any], sources: Mapping[str, str]) -> RunConfig:
+    try:
+        return RunConfig.model_validate(nest(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        path = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ")  # which pydantic puts before what our own validators say
+        raise ConfigError(f"{sources.get(path, 'configuration')}: {path} = {first['input']!r}: {reason}") from error
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return flatten(tomllib.loads(path.read_text("utf-8")))
+    except FileNotFoundError as error:
+        raise ConfigError(f"configuration file {path} does not exist") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"configuration file {path} cannot be read as TOML: {error}") from error
+
+
+def _parse_assignment(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {text!r}: write it as dotted.key=value, e.g. --set training.learning_rate=1e-4")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value  # a bare word: a string
+    return key.strip(), parsed

@@ -1,0 +1,1 @@
+"""What is done with a model or an installation beside training: speed, diagnosis."""

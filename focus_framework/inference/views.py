@@ -1,0 +1,184 @@
+"""Test-time averaging: a picture is seen in several views (tiles, mirrored, at several scales), whose maps become one.
+
+Probabilities at the picture's own size are averaged, not logits: which of the two queries is the foreground may differ from view to
+view, so only the joint map means the same in all of them. Under the hard rule ``release`` the average is a vote.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..config.schema import PredictionConfig
+from ..errors import DeviceError
+
+if TYPE_CHECKING:
+    from .model import Model
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of one axis of a picture, and the weights `[length]` of its pixels: those of all spans add up to 1 everywhere."""
+
+    start: int
+    weights: Tensor
+
+    @property
+    def pixels(self) -> slice:
+        return slice(self.start, self.start + len(self.weights))
+
+
+def spans(extent: int, tile: int, overlap: float) -> list[Span]:
+    """Cover `extent` pixels evenly by stretches of `tile` pixels (0, or no less than `extent`: by one), neighbours sharing at least
+    the share `overlap` of their length up to a pixel. Weights are a Hann window: a tile fades out before it ends, so that no seam
+    shows."""
+    length = min(tile, extent) or extent
+    count = math.ceil((extent - length) / max(1.0, length * (1 - overlap))) + 1
+    starts = np.linspace(0, extent - length, count).round().astype(int).tolist()
+    window = torch.hann_window(length + 2, periodic=False, dtype=torch.float64)[1:-1]  # without its zeros: every pixel counts
+    total = torch.zeros(extent, dtype=torch.float64)
+    for start in starts:
+        total[start : start + length] += window
+    return [Span(start, (window / total[start : start + length]).float()) for start in starts]
+
+
+class Canvas:
+    """A picture `[H, W, 3]` and the sum of the maps of its views so far."""
+
+    def __init__(self, picture: NDArray[np.uint8], settings: PredictionConfig) -> None:
+        self.picture = picture
+        self.total = torch.zeros(picture.shape[:2])
+        height, width = picture.shape[:2]
+        rows, columns = (spans(extent, settings.tile, settings.overlap) for extent in (height, width))
+        mirrored = (False, True) if settings.flip else (False,)
+        self.averaged = len(settings.scales) * len(mirrored)
+        self.views = [
+            View(self, row, column, scale, flipped)
+            for scale in settings.scales
+            for flipped in mirrored
+            for row in rows
+            for column in columns
+        ]
+
+    @property
+    def probability(self) -> NDArray[np.float32]:
+        """`[H, W]`, 0..1, once all views have been added."""
+        return (self.total / self.averaged).clamp(0, 1).numpy()  # weights add up to 1 but for rounding
+
+
+@dataclass(frozen=True)
+class View:
+    """One tile of a picture, or all of it, as it goes through the network."""
+
+    canvas: Canvas
+    rows: Span
+    columns: Span
+    scale: float
+    flipped: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return len(self.rows.weights), len(self.columns.weights)
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """`[h, w, 3]`"""
+        tile = self.canvas.picture[self.rows.pixels, self.columns.pixels]
+        return tile[:, ::-1] if self.flipped else tile
+
+    def add(self, probability: Tensor) -> None:
+        """Blend its map `[h, w]` into the picture's."""
+        values = probability.cpu()
+        values = values.flip(-1) if self.flipped else values
+        self.canvas.total[self.rows.pixels, self.columns.pixels] += values * self.rows.weights[:, None] * self.columns.weights
+
+
+class BatchSize:
+    """How many views go through the network together: as many as asked for, or half of it as often as memory is short."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._told = True
+
+    def halve(self, tried: Sequence[View], device: torch.device) -> None:
+        """Raises `DeviceError` where a single view was too much."""
+        if len(tried) == 1:
+            height, width = tried[0].size
+            raise DeviceError(
+                f"the memory of {device} is too small for {height}x{width} pixels; cut pictures into smaller tiles, e.g. --tile "
+                f"{max(64, min(1024, max(height, width) // 2))}, or use --device cpu"
+            )
+        self.size = len(tried) // 2
+        self._told = False
+
+    def found(self) -> None:
+        """The last batch has fitted: say once what size that was."""
+        if not self._told:
+            logger.warning("memory is short: predicting in batches of %d from here on", self.size)
+            self._told = True
+
+
+def predict_maps(
+    model: Model, pictures: Iterable[NDArray[np.uint8]], batch_size: int
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+    """Pictures and their maps of interest `[H, W]`, in order, by the model's prediction settings. Pictures are read as they are
+    needed, just as many at a time as fill a batch; only their tiles go to the device."""
+    batches = BatchSize(batch_size)
+    for canvases in _filling_batches(pictures, model.config.prediction, batch_size):
+        _see([view for canvas in canvases for view in canvas.views], model, batches)
+        for canvas in canvases:
+            yield canvas.picture, canvas.probability
+
+
+def _filling_batches(pictures: Iterable[NDArray[np.uint8]], settings: PredictionConfig, batch_size: int) -> Iterator[list[Canvas]]:
+    waiting: list[Canvas] = []
+    for picture in pictures:
+        waiting.append(Canvas(picture, settings))
+        if sum(len(canvas.views) for canvas in waiting) >= batch_size * len(settings.scales):  # each scale has batches of its own
+            yield waiting
+            waiting = []
+    if waiting:
+        yield waiting
+
+
+def _see(views: Sequence[View], model: Model, batches: BatchSize) -> None:
+    """Send all views through the network, those of one prepared shape together."""
+
+    def shape(view: View) -> tuple[int, int]:
+        return model.padded_size(*view.size, view.scale)
+
+    for _, alike in groupby(sorted(views, key=shape), key=shape):
+        pending = list(alike)
+        while pending:
+            batch = pending[: batches.size]
+            maps = _maps_unless_memory_short(model, batch)
+            if maps is None:
+                batches.halve(batch, model.device)
+                continue
+            batches.found()
+            for view, probability in zip(batch, maps, strict=True):
+                view.add(probability)
+            del pending[: len(batch)]
+
+
+def _maps_unless_memory_short(model: Model, batch: Sequence[View]) -> list[Tensor] | None:
+    try:
+        return model.probabilities([model.prepare(view.pixels(), scale=view.scale) for view in batch])
+    except (RuntimeError, MemoryError) as error:
+        from accelerate.utils.memory import should_reduce_batch_size  # here: it loads much, for what rarely happens
+
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not should_reduce_batch_size(error):
+            raise
+    if model.device.type == "cuda":
+        torch.cuda.empty_cache()  # out here the error no longer holds the tensors of the attempt
+    return None

@@ -1,0 +1,233 @@
+"""What a plugin describes, and what the thing it builds must offer.
+
+Descriptions are plain frozen dataclasses: making one imports neither torch nor weights, so that listing is free. What is built
+later is described by the protocols below; their tensors are named `[B, C, H, W]` (batch, channels, height, width).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+from ..errors import ConfigError, PluginError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+METRICS = (
+    "s_measure", "e_measure_mean", "e_measure_max", "e_measure_adaptive", "weighted_f",
+    "f_beta_mean", "f_beta_max", "f_beta_adaptive", "mae", "ber", "f1", "auc", "iou",
+)  # fmt: skip
+LOWER_IS_BETTER = frozenset({"mae", "ber"})
+
+T = TypeVar("T")
+Builder: TypeAlias = str | Callable[..., T]
+"""A callable, or where it lies as ``"package.module:attribute"``, imported when it is first needed."""
+
+
+def resolve(builder: Builder[T]) -> Callable[..., T]:
+    """The callable behind a `Builder`. Whatever its module raises while being imported is raised here."""
+    if not isinstance(builder, str):
+        return builder
+    module, _, attribute = builder.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """A pair of sentences, one for what lies inside the mask and one for what lies outside."""
+
+    foreground: str
+    background: str
+    source: str = "task"
+    """Where the pair comes from; shown to the user, never sent through a network."""
+
+    def __post_init__(self) -> None:
+        for side in ("foreground", "background"):
+            if not isinstance(text := getattr(self, side), str) or not text.strip():
+                raise ConfigError(f"the {side} prompt is empty; give a sentence that describes the {side}")
+        if self.foreground.strip() == self.background.strip():
+            raise ConfigError(f"foreground and background prompt are both {self.foreground!r}; they must differ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A published data set, read where it lies below the data root, as its authors ship it."""
+
+    name: str
+    """What ``--data`` takes, e.g. ``cod10k-test``."""
+    images: Sequence[str]
+    """Folders below the data root, the usual one first; the first that exists is read."""
+    masks: Sequence[str]
+    """Folders of the masks, in the order of `images`."""
+    split: Literal["train", "test"]
+    count: int | None = None
+    """Pairs that a complete copy has."""
+    image_patterns: Sequence[str] = ("*",)
+    """File name patterns of pictures; what matches none is not part of the set."""
+    exclude: Sequence[str] = ()
+    """File name patterns left out, e.g. ``*NonCAM*``."""
+    mask_names: Sequence[str] = ("{stem}",)
+    """Stem of the mask that belongs to the picture ``stem``, tried in order."""
+    foreground: Literal["white", "black"] = "white"
+    title: str = ""
+    citation: str = ""
+    licence: str = ""
+    url: str = ""
+    published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Figures to print beside one's own: ``{"paper, DINOv2-g": {"s_measure": 0.912}}``."""
+
+
+PracticePair: TypeAlias = "tuple[np.ndarray, np.ndarray]"
+"""A picture `[H, W, 3]` uint8 RGB and its mask `[H, W]` bool, true inside the mask of interest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What counts as foreground."""
+
+    name: str
+    title: str
+    prompts: Prompts | Sequence[Prompts]
+    """The pair, or several pairs whose encodings are averaged."""
+    metrics: Sequence[str]
+    """Names out of `METRICS`, in the order in which the field prints them."""
+    primary_metric: str
+    """The one that decides which checkpoint is the best."""
+    other_prompts: Mapping[str, Prompts | Sequence[Prompts]] = field(default_factory=dict)
+    """Named alternatives, chosen with ``prompts.choice``, e.g. ``release``."""
+    datasets: Sequence[Dataset] = ()
+    practice: Builder[PracticePair] | None = None
+    """``practice(random, size)`` draws one pair of `size` x `size` pixels; `random` is a `numpy.random.Generator` and the
+    only source of chance, so that one seed gives one picture everywhere."""
+    compose: Builder[PracticePair] | None = None
+    """``compose(random, size, first, second)`` makes such a pair out of two photographs with the masks of things in them,
+    `[H, W, 3]` uint8 and `[H, W]` bool of any size."""
+    change_colour: bool = True
+    """Whether augmentation may change colours; not where colour or grain is the cue (forgery)."""
+    change_sharpness: bool = True
+    """Whether augmentation may blur or shrink pictures; not where sharpness is the cue (defocus)."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Settings this task would like, as ``{"loss.clip": 0.5}``: stronger than the preset, weaker than what the user says."""
+
+    def __post_init__(self) -> None:
+        unknown = [metric for metric in self.metrics if metric not in METRICS]
+        if unknown:
+            raise PluginError(f"task {self.name}: unknown metric {unknown[0]!r}; known: {', '.join(METRICS)}")
+        if self.primary_metric not in self.metrics:
+            raise PluginError(f"task {self.name}: primary metric {self.primary_metric!r} is not among its metrics")
+        for pair in self.pairs():
+            if not isinstance(pair, Prompts):
+                raise PluginError(f"task {self.name}: prompts must be Prompts(...), not {type(pair).__name__}")
+
+    def pairs(self, choice: str = "") -> tuple[Prompts, ...]:
+        """The prompt pairs of this task, or of one of its named alternatives."""
+        if choice and choice not in self.other_prompts:
+            known = ", ".join(self.other_prompts) or "none"
+            raise ConfigError(f"task {self.name} has no prompts named {choice!r}; known: {known}")
+        chosen = self.other_prompts[choice] if choice else self.prompts
+        return (chosen,) if isinstance(chosen, Prompts) else tuple(chosen)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """A network, or a family of networks, that turns a picture into features."""
+
+    name: str
+    title: str
+    build: Builder[StagedBackbone]
+    """``build(name, *, weights, **options)``: `name` is what the user asked for, `weights` is ``"pretrained"``, ``"none"`` or
+    the path of a file, `options` come from ``backbone.options``. Raises `WeightsError` where weights cannot be had."""
+    claims: Builder[bool] | None = None
+    """For a family: ``claims(name)`` says whether a name that no backbone has is one of its members."""
+    licence: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Enhancer:
+    """A prior that every stage of the backbone looks up while it works."""
+
+    name: str
+    title: str
+    build: Builder[Prior]
+    """``build(width, *, mean, std, **options)``: `width` is the number of channels to return, `mean` and `std` (three numbers
+    each) undo the normalisation of the picture that the prior gets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refiner:
+    """A loss between predicted masks and the task's prompts; training only, never part of a checkpoint."""
+
+    name: str
+    title: str
+    build: Builder[RefinerLoss]
+    """``build(prompts, *, mean, std, **options)``: `prompts` is a sequence of `Prompts`; `mean` and `std` undo the
+    normalisation of the picture."""
+    heads: Literal["last", "all"] = "last"
+    """Which decoder heads it reads unless the user says otherwise."""
+
+
+Description: TypeAlias = Task | Backbone | Enhancer | Refiner
+
+
+@runtime_checkable
+class StagedBackbone(Protocol):
+    """What a backbone plugin builds: an `nn.Module` whose four stages are run one by one, so that a prior can act between them.
+
+    A plain transformer carries one stream of tokens through its stages: `enter` hands on what the stage before returned. A
+    pyramid computes its four maps in `begin`; its `enter` gives the map of that stage and `run` returns it.
+    """
+
+    widths: tuple[int, int, int, int]
+    """Channels of the four stages."""
+    heads: int
+    """Attention heads that suit the last width; interactions use as many."""
+    pyramid: bool
+    """True where the four maps have strides 4, 8, 16, 32; false where all stages work on one grid."""
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def begin(self, image: Tensor) -> Any:
+        """Normalised pictures `[B, 3, H, W]`, H and W multiples of 32, to whatever the stages need."""
+
+    def enter(self, state: Any, stage: int) -> tuple[Tensor, tuple[int, int]]:
+        """The tokens `[B, N, widths[stage]]` that stage `stage` (0 to 3) starts from, and their grid (rows, columns)."""
+
+    def run(self, state: Any, stage: int, tokens: Tensor) -> Tensor:
+        """The stage's output `[B, N, widths[stage]]`, also kept in `state` for the next one."""
+
+    def parameter_groups(self) -> Sequence[nn.Module]:
+        """The layers in the order of depth, for layer-wise learning rates. Several of one class are called as modules, so that they can be
+        computed again on the way back, and shared out over processes."""
+
+
+@runtime_checkable
+class Prior(Protocol):
+    """What an enhancer plugin builds: an `nn.Module`."""
+
+    def __call__(self, image: Tensor) -> Sequence[Tensor]:
+        """Normalised pictures `[B, 3, H, W]` to four maps `[B, width, H/s, W/s]` for the strides s = 4, 8, 16, 32."""
+
+
+@runtime_checkable
+class RefinerLoss(Protocol):
+    """What a refiner plugin builds: an `nn.Module`. Its parameters, if any are trainable, are trained along."""
+
+    def __call__(self, image: Tensor, mask_logits: Tensor) -> Tensor:
+        """Normalised pictures `[B, 3, H, W]` and mask logits `[L, B, 2, h, w]` (L decoder heads; foreground, then background,
+        as matched to the truth) to one scalar, the mean over heads and pictures."""
+
+
+@runtime_checkable
+class PromptJudge(Protocol):
+    """What a built refiner may offer besides its loss, so that ``focus prompts try`` can compare prompts with it."""
+
+    def region_features(self, image: Tensor, visibility: Tensor) -> Tensor:
+        """Normalised pictures `[B, 3, H, W]` and R parts of each to look at, `[B, R, h, w]` in 0..1 (1 is seen), to features
+        `[B, R, D]` of length one."""
+
+    def prompt_features(self, pairs: Sequence[Prompts]) -> Tensor:
+        """P prompt pairs to features `[P, 2, D]` of length one; the higher the product with a region's, the better it fits."""

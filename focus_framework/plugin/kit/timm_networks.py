@@ -1,0 +1,88 @@
+"""Building timm models, with weights from timm's hub, from a file, or none."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from ...errors import ConfigError, FocusError, WeightsError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def build_timm(name: str, weights: str, **arguments: Any) -> nn.Module:
+    """`timm.create_model` with errors that say what to do. `weights`: ``pretrained``, ``none``, or a file in timm's names (tensors
+    only: a pickle is read with ``weights_only``)."""
+    overlay: dict[str, Any] = {}
+    state: Mapping[str, Tensor] = {}
+    try:
+        if weights not in ("pretrained", "none"):
+            _check_exists(weights)
+            state = timm.models.load_state_dict(weights)
+            overlay["pretrained_cfg_overlay"] = {"state_dict": dict(state), "custom_load": False}
+        model = timm.create_model(name, pretrained=weights != "none", **overlay, **arguments)
+    except FocusError:
+        raise
+    except TypeError as error:
+        raise ConfigError(f"backbone {name} does not take these backbone.options: {error}") from error
+    except Exception as error:  # hub clients, safetensors and torch each raise families of their own here
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        if weights == "none":
+            raise ConfigError(f"backbone {name} cannot be built: {reason}") from error
+        raise _cannot_load(name, weights, reason) from error
+    if state and (missing := _missing(model, state)):
+        listed = ", ".join(missing[:3])
+        raise _cannot_load(name, weights, f"{len(missing)} of {len(model.state_dict())} tensors are missing, among them {listed}")
+    return model
+
+
+def _cannot_load(name: str, weights: str, reason: str) -> WeightsError:
+    source = "its pretrained weights" if weights == "pretrained" else f"the weights in {weights}"
+    return WeightsError(
+        f"backbone {name}: {source} cannot be loaded ({reason}). "
+        "Give --backbone-weights FILE with weights in timm's names, or --backbone-weights none to start from random ones"
+    )
+
+
+def _missing(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """Tensors of the model that the file does not have. timm passes over them in silence where it makes a pyramid; there it also
+    writes `stages_0` for `stages.0`."""
+    had = {key.replace("_", ".") for key in state}
+    return [key for key in model.state_dict() if key.replace("_", ".") not in had and not key.endswith("num_batches_tracked")]
+
+
+def file_facts(weights: str) -> dict[str, Any]:
+    """What a safetensors file of weights says about itself in its header: `mean`, `std`, `pad_type`. Nothing for ``pretrained``,
+    ``none`` and files of other kinds."""
+    if weights in ("pretrained", "none"):
+        return {}
+    _check_exists(weights)
+    if not weights.endswith(".safetensors"):
+        return {}
+    try:
+        with safe_open(weights, "pt") as file:
+            header: Mapping[str, str] = file.metadata() or {}
+    except SafetensorError as error:
+        raise WeightsError(f"backbone weights {weights} cannot be read: {error}") from error
+    facts: dict[str, Any] = {key: ast.literal_eval(header[key]) for key in ("mean", "std") if key in header}
+    return facts | {key: header[key] for key in ("pad_type",) if key in header}
+
+
+def _check_exists(weights: str) -> None:
+    if not Path(weights).is_file():
+        raise WeightsError(f"backbone weights {weights} do not exist; give --backbone-weights FILE, pretrained or none")
+
+
+def three(value: Any) -> tuple[float, float, float]:
+    """A mean or a standard deviation as one number a channel."""
+    numbers = [float(number) for number in value] if isinstance(value, list | tuple) else [float(value)] * 3
+    if len(numbers) != 3:
+        raise ConfigError(f"mean and std of a backbone are one number or three, not {value!r}")
+    return numbers[0], numbers[1], numbers[2]

@@ -1,0 +1,287 @@
+"""Finding plugins: entry points loaded one by one, each checked, each with its origin; one broken plugin never stops the rest."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import functools
+import importlib
+import importlib.util
+import inspect
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, distributions
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, TypeAlias, cast, overload
+
+import pluggy
+
+from ..errors import FocusError, PluginError, did_you_mean
+from .hookspecs import PROJECT
+from .interfaces import Backbone, Description, Enhancer, Refiner, Task, resolve
+
+logger = logging.getLogger(__name__)
+
+Kind: TypeAlias = Literal["task", "backbone", "enhancer", "refiner"]
+
+KINDS: dict[Kind, type] = {"task": Task, "backbone": Backbone, "enhancer": Enhancer, "refiner": Refiner}
+OWN_DISTRIBUTION = "focus-framework"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One plugin, or what is known of one that cannot be used."""
+
+    kind: Kind
+    name: str
+    origin: str
+    """Where it was declared: an entry point's value, or a file."""
+    distribution: str
+    version: str
+    description: Description | None
+    error: str = ""
+
+    @property
+    def reference(self) -> str:
+        """What finds it again from any folder: its name or, of a task that is not packaged, file or module."""
+        path, colon, attribute = self.origin.partition(":")
+        if self.distribution != self.origin:
+            return self.name
+        return f"{Path(path).resolve()}{colon}{attribute}" if path.endswith(".py") else self.origin
+
+    def get(self) -> Any:
+        """The description; raises `PluginError` with the reason where the plugin is broken."""
+        if self.description is None:
+            raise PluginError(f"{self.kind} {self.name} (from {self.distribution}, {self.origin}) is broken: {self.error}")
+        return self.description
+
+    def as_json(self) -> dict[str, Any]:
+        """The row that ``focus plugins list --json`` prints."""
+        return {
+            "name": self.name,
+            "title": self.description.title if self.description else "",
+            "distribution": self.distribution,
+            "version": self.version,
+            "status": "ok" if self.description else "broken",
+            "error": self.error or None,
+        }
+
+
+class Registry:
+    """All plugins of this environment. `load` reads the entry points; the four kinds share one road."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self._manager = pluggy.PluginManager(PROJECT)
+
+    def load(self) -> None:
+        """Every entry point of the group. The framework's own come first, so that a name of theirs cannot be taken over."""
+        found = sorted(_entry_points(), key=lambda row: (row[0] != OWN_DISTRIBUTION, row[0], row[2].name))
+        for distribution, version, point in found:
+            self._load_entry_point(point, distribution, version)
+
+    def _load_entry_point(self, point: EntryPoint, distribution: str, version: str) -> None:
+        try:
+            module = point.load()
+        except (Exception, SystemExit) as error:  # whatever a third party's module does at import must not stop the others
+            kinds = _intended_kinds(point.module) or ["task"]
+            for kind in kinds:
+                self.entries.append(Entry(kind, point.name, point.value, distribution, version, None, _reason(error)))
+            return
+        self.add(module, point.name, point.value, distribution, version)
+
+    def add(self, module: object, name: str, origin: str, distribution: str, version: str) -> list[Entry]:
+        """Ask a module's hooks what it offers and keep it, good or broken; returns the new entries."""
+        new: list[Entry] = []
+
+        def keep(kind: Kind, called: str, description: Description | None, error: str = "") -> None:
+            new.append(Entry(kind, called, origin, distribution, version, description, error))
+            self.entries.append(new[-1])
+
+        implementations = list(self._hook_implementations(module))
+        if not implementations:
+            keep("task", name, None, f"no function marked @hookimpl; a plugin has one of {', '.join(_hooks())}")
+        for hook, function in implementations:
+            kind = _hooks().get(hook)
+            if kind is None:
+                nearest = difflib.get_close_matches(hook, _hooks(), n=1, cutoff=0)[0]
+                keep(_hooks()[nearest], name, None, f"there is no hook {hook!r}; {did_you_mean(hook, _hooks())}")
+                continue
+            try:
+                offered: Any = function()
+                descriptions: list[Any] = [offered] if isinstance(offered, KINDS[kind]) else list(offered)
+            except (Exception, SystemExit) as error:  # as above: a third party's code
+                keep(kind, name, None, _reason(error))
+                continue
+            for description in descriptions:
+                if problem := _problem(description, kind, hook):
+                    keep(kind, name, None, problem)
+                elif taken := self._named(kind, description.name):
+                    reason = (
+                        f"the name {description.name!r} is taken by distribution {taken.distribution}; "
+                        f"this one, from distribution {distribution}, is not used. Rename it, or uninstall one of them"
+                    )
+                    keep(kind, description.name, None, reason)
+                else:
+                    keep(kind, description.name, description)
+        return new
+
+    def _hook_implementations(self, module: object) -> Iterator[tuple[str, Callable[[], Iterable[Any]]]]:
+        """Functions marked with @hookimpl and the hook each is for, misspelt ones too (pluggy's own call skips them silently)."""
+        for attribute in dir(module):
+            options = self._manager.parse_hookimpl_opts(module, attribute)
+            if options is not None:
+                yield options.get("specname") or attribute, getattr(module, attribute)
+
+    def _named(self, kind: Kind, name: str) -> Entry | None:
+        return next((e for e in self.entries if e.kind == kind and e.name == name and e.description), None)
+
+    def of_kind(self, kind: Kind) -> list[Entry]:
+        """All entries of a kind, broken ones too, in the order in which they were found."""
+        return [entry for entry in self.entries if entry.kind == kind]
+
+    def find(self, kind: Kind, name: str) -> Entry:
+        """The entry of that name; for a backbone, else the family that claims the name. Raises `PluginError`."""
+        entry = self._named(kind, name) or next((e for e in self.of_kind(kind) if e.name == name), None)
+        if entry is None and kind == "backbone":
+            entry = next((e for e in self.of_kind(kind) if _claims(e.description, name)), None)
+        if entry is None:
+            known = [e.name for e in self.of_kind(kind)]
+            raise PluginError(f"there is no {kind} {name!r}; {did_you_mean(name, known)} (focus plugins list shows all)")
+        return entry
+
+    @overload
+    def get(self, kind: Literal["task"], name: str) -> Task: ...
+    @overload
+    def get(self, kind: Literal["backbone"], name: str) -> Backbone: ...
+    @overload
+    def get(self, kind: Literal["enhancer"], name: str) -> Enhancer: ...
+    @overload
+    def get(self, kind: Literal["refiner"], name: str) -> Refiner: ...
+    def get(self, kind: Kind, name: str) -> Description:
+        """The description of that name. Raises `PluginError` where it is unknown (with the nearest names) or broken."""
+        return cast(Description, self.find(kind, name).get())
+
+    def find_task(self, reference: str) -> Entry:
+        """A task by its name, ``module:attribute``, or the path of a Python file (``file.py``, ``file.py:attribute``)."""
+        path, _, attribute = reference.partition(":")
+        if path.endswith(".py"):
+            return self._task_from(_import_file(Path(path)), attribute, reference)
+        if ":" in reference:
+            try:
+                module = importlib.import_module(path)
+            except (Exception, SystemExit) as error:
+                hint = " (is it installed, or its folder on PYTHONPATH?)" if isinstance(error, ModuleNotFoundError) else ""
+                raise PluginError(f"cannot import {path!r} of task plugin {reference!r}: {_reason(error)}{hint}") from error
+            return self._task_from(module, attribute, reference)
+        return self.find("task", reference)
+
+    def _task_from(self, module: ModuleType, attribute: str, reference: str) -> Entry:
+        """A task that is tried before it is packaged; it may have the name of an installed one."""
+        if attribute:
+            if not hasattr(module, attribute):
+                public = [n for n in vars(module) if not n.startswith("_")]
+                raise PluginError(f"{reference}: no attribute {attribute!r}; {did_you_mean(attribute, public)}")
+            offered = getattr(module, attribute)
+            try:
+                tasks = [offered] if isinstance(offered, Task) else [offered()] if callable(offered) else [offered]
+            except (Exception, SystemExit) as error:
+                raise PluginError(f"{reference}: {_reason(error)}") from error
+            if inspect.isgenerator(tasks[0]) or isinstance(tasks[0], list | tuple):
+                tasks = list(tasks[0])
+        else:
+            fresh = Registry()  # its names clash with nobody's
+            entries = fresh.add(module, reference, reference, reference, "")
+            tasks = [entry.get() for entry in entries if entry.kind == "task"]
+        if len(tasks) != 1 or not isinstance(tasks[0], Task):
+            what = f"{len(tasks)} tasks" if len(tasks) != 1 else type(tasks[0]).__name__
+            raise PluginError(f"{reference} gives {what}, one Task is needed; name it: {reference}:ATTRIBUTE")
+        return Entry("task", tasks[0].name, reference, reference, "", tasks[0])
+
+
+@functools.cache
+def registry() -> Registry:
+    """The plugins of this environment, read once."""
+    loaded = Registry()
+    loaded.load()
+    return loaded
+
+
+@functools.cache
+def _hooks() -> dict[str, Kind]:
+    return {f"focus_{kind}s": kind for kind in KINDS}
+
+
+def _entry_points() -> list[tuple[str, str, EntryPoint]]:
+    """Distribution, version and entry point of every plugin. Of a distribution found twice the first on the path counts, as
+    everywhere in Python; one whose metadata cannot be read is passed over with a warning."""
+    found: dict[str, list[tuple[str, str, EntryPoint]]] = {}
+    for dist in distributions():
+        try:
+            name, version, points = dist.name, dist.version, dist.entry_points.select(group=PROJECT)
+        except Exception as error:  # leftovers of an installation that went wrong: no METADATA, malformed entry_points.txt
+            logger.warning("a distribution in %s cannot be read: %s", dist.locate_file(""), _reason(error))
+            continue
+        if name:
+            rows = [(name, version, point) for point in points]
+            found.setdefault(name.lower().replace("_", "-"), rows)
+    return [row for rows in found.values() for row in rows]
+
+
+def _problem(description: object, kind: Kind, hook: str) -> str:
+    """What is wrong with something that a hook gave; empty where nothing is."""
+    if not isinstance(description, KINDS[kind]):
+        return f"{hook}() must yield {KINDS[kind].__name__}(...) descriptions, it gave {type(description).__name__}"
+    named = cast(Description, description)
+    if not isinstance(named.name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", named.name) or named.name == "none":
+        return f"{named.name!r} is no name for a {kind}; use letters, digits, '-', '_' and '.', and not the word none"
+    if not isinstance(named.title, str):
+        return f"the title of {named.name} is {type(named.title).__name__}, it must be one line of text"
+    return ""
+
+
+def _intended_kinds(module: str) -> list[Kind]:
+    """The kinds that a module which cannot be imported would have offered, read from its source without running it."""
+    try:
+        spec = importlib.util.find_spec(module)
+        tree = ast.parse(Path(spec.origin).read_text("utf-8")) if spec and spec.origin else ast.parse("")
+    except Exception:  # finding a module imports the packages around it, which may be what failed before
+        return []
+    names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    return [kind for hook, kind in _hooks().items() if hook in names]
+
+
+def _claims(description: Description | None, name: str) -> bool:
+    if not isinstance(description, Backbone) or description.claims is None:
+        return False
+    try:
+        return resolve(description.claims)(name)
+    except Exception as error:  # one broken family must not stop the others from being asked
+        logger.warning("backbone family %s cannot say whether %s is one of its own: %s", description.name, name, _reason(error))
+        return False
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error) if isinstance(error, FocusError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())  # one line, whatever a third party's message looks like
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise PluginError(f"task plugin file {path} does not exist")
+    name = f"focus_task_{path.stem.replace('-', '_')}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"{path} cannot be read as a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickling of what the file defines look it up there
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise PluginError(f"task plugin {path} cannot be imported: {_reason(error)}") from error
+    return module

@@ -1,0 +1,1 @@
+"""Several processes of one run: their communication, sharded weights, signals."""

@@ -1,0 +1,162 @@
+"""What a run leaves for people to look at: contact sheets, and `report.html`, a page that needs nothing beside it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import starmap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import torch
+
+from ...config.schema import RunConfig, to_toml
+from ...data.dataset import Pictures
+from ...evaluation.baselines import best_baseline
+from ...evaluation.tables import LABELS, number
+from ...files import page
+from ...files.atomic import replacing
+from ...files.images import Picture, write_image
+from ...files.sheets import contact_sheet
+from ...inference.model import Model
+from ...plugin.interfaces import LOWER_IS_BETTER
+from ..validation import PROTOCOL, readable
+from .summary import Summary
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SHOWN = 16
+LOSSES = ("loss", "loss_clip", "loss_label", "loss_mask", "loss_box")
+
+Tiles: TypeAlias = Mapping[str, Picture]
+"""Picture, truth and prediction of one example."""
+
+
+def predicted(model: Model, pictures: Pictures, count: int = SHOWN) -> dict[str, Tiles]:
+    """The first `count` pictures that can be read, by name."""
+    examples = list(readable(pictures, range(min(count, len(pictures))), skip=True))
+    results = model.predict([image for _, (image, _) in examples])
+    return {
+        pictures.names[index]: {
+            "picture": image,
+            "truth": truth.astype(np.uint8) * 255,
+            "prediction": np.round(result.probability * 255).astype(np.uint8),
+        }
+        for (index, (image, truth)), result in zip(examples, results, strict=True)
+    }
+
+
+def as_sheet(shown: Mapping[str, Tiles]) -> Picture:
+    """All of them as one picture."""
+    rows = [list(tiles.values()) for tiles in shown.values()]
+    return contact_sheet(rows, ["picture", "truth", "prediction"])
+
+
+def write_samples(folder: Path, shown: Mapping[str, Tiles]) -> Path:
+    """A contact sheet; returns its path."""
+    path = folder / "best.png"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_image(path, as_sheet(shown))
+    return path
+
+
+def write_report(
+    summary: Summary, config: RunConfig, best: Mapping[str, Any], where: Mapping[str, str], shown: Mapping[str, Tiles]
+) -> None:
+    """What was trained on what, how well and by which rules, the course of it, what it predicts, and every setting.
+
+    `best` is the description that the best checkpoint carries, `where` says what only the run knows: its data and its machine.
+    """
+    text = render(summary, config, best, where, shown, _log(summary.folder / "metrics.jsonl"))
+    with replacing(summary.report) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def render(
+    summary: Summary,
+    config: RunConfig,
+    best: Mapping[str, Any],
+    where: Mapping[str, str],
+    shown: Mapping[str, Tiles],
+    log: Sequence[Mapping[str, Any]],
+) -> str:
+    """The page; `log` are the lines of `metrics.jsonl`."""
+    task = best["task"]
+    metrics = [task["primary_metric"], *(name for name in task["metrics"] if name != task["primary_metric"])]
+    body = [
+        page.facts(_facts(summary, config, best, where)),
+        page.heading("Scores"),
+        _scores(summary, metrics, best["step"]),
+        _baselines(summary, metrics[0]),
+        page.heading("Course"),
+        page.drawing((11, 3 * (-(-(len(metrics) + 2) // 3))), partial(_draw_course, log=log, metrics=metrics)),
+    ]
+    if summary.skipped:
+        body += [
+            page.heading("Left out"),
+            page.paragraph(f"{len(summary.skipped)} pictures could not be read: {', '.join(summary.skipped)}"),
+        ]
+    if shown:
+        body += [page.heading(f"{'Test' if summary.test else 'Validation'} pictures"), page.cards(starmap(page.card, shown.items()))]
+    prompts = [[pair["foreground"], pair["background"], pair["source"]] for pair in best["prompts"]]
+    body += [page.heading("Prompts"), page.table(["foreground", "background", "from"], prompts, names=3)]
+    body += [page.heading("Configuration"), page.listing(to_toml(config))]
+    return page.page(f"Training: {task['title']}", body)
+
+
+def _facts(summary: Summary, config: RunConfig, best: Mapping[str, Any], where: Mapping[str, str]) -> dict[str, str]:
+    plan = config.training
+    plugins = [f"{plugin['kind']} {plugin['name']} ({plugin['distribution']} {plugin['version']})" for plugin in best["plugins"]]
+    versions = {"focus-framework": best["framework_version"], "torch": torch.__version__, "Python": platform.python_version()}
+    return {
+        "Task": best["task"]["name"],
+        "Preset": config.preset,
+        **where,
+        "Length": f"{summary.steps} steps of {plan.batch_size} pictures, {summary.seconds:.0f} s",
+        "Seed": str(plan.seed),
+        "Precision": plan.precision,
+        "Deformable attention": best["ops"],
+        "Parameters": f"{best['parameters']:,}",
+        "Plugins": ", ".join(plugins),
+        "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    }
+
+
+def _scores(summary: Summary, metrics: Sequence[str], step: int) -> str:
+    direction = "lower" if metrics[0] in LOWER_IS_BETTER else "higher"
+    said = f"The best checkpoint, of step {step}: the best {LABELS[metrics[0]]} ({direction} is better) on the validation pictures. "
+    rows = [[LABELS[name], number(name, summary.validation), number(name, summary.test)] for name in metrics]
+    return page.paragraph(f"{said}Protocol {PROTOCOL}.") + page.table(["metric", "validation", "test"], rows)
+
+
+def _baselines(summary: Summary, metric: str) -> str:
+    if not summary.baselines:
+        return ""
+    best = best_baseline(dict(summary.baselines), metric)
+    shown = {name: number(metric, {metric: value}) for name, value in summary.baselines.items()}
+    said = f"What needs no learning reaches {shown[best]} on the test pictures ({best})."
+    return page.paragraph(said) + page.details("All baselines", page.table(["baseline", LABELS[metric]], shown.items()))
+
+
+def _log(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def _draw_course(figure: Figure, log: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> None:
+    """Losses, learning rate and every validation score over the steps."""
+    panels = {"loss": LOSSES, "learning rate": ("learning_rate",), **{LABELS[name]: (f"validation_{name}",) for name in metrics}}
+    grid = figure.subplots(-(-len(panels) // 3), 3, squeeze=False).flatten()
+    for axes, (title, names) in zip(grid, panels.items(), strict=False):
+        for name in names:
+            points = [(line["step"], line[name]) for line in log if line.get(name) is not None]
+            if any(value for _, value in points):
+                mark = "o" if name.startswith("validation_") else ""
+                axes.plot(*zip(*points, strict=True), label=name, linewidth=2 if name == "loss" else 1.2, marker=mark, markersize=3)
+        axes.set(xlabel="step", ylabel=title)
+    grid[0].legend()
+    for axes in grid[len(panels) :]:
+        axes.remove()
