@@ -35,11 +35,12 @@ def prediction_options(command: Callable[..., None]) -> Callable[..., None]:
             "--tile", type=int, metavar="PIXELS", help="Cut larger pictures into tiles of this side, blended where they overlap; 0: never."
         ),
         click.option("--overlap", type=float, metavar="SHARE", help="Share of a tile that it has in common with the next one."),
+        click.option("--temperature", type=float, metavar="T", help="Below 1 makes soft maps sharper, above 1 softer; 1: as they come."),
     )
 
     @wraps(command)
     def gathered(*args: Any, **given: Any) -> None:
-        command(*args, prediction={name: given.pop(name) for name in ("flip", "scales", "tile", "overlap")}, **given)
+        command(*args, prediction={name: given.pop(name) for name in ("flip", "scales", "tile", "overlap", "temperature")}, **given)
 
     for option in reversed(options):
         gathered = option(gathered)

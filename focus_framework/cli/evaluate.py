@@ -125,7 +125,8 @@ def _load(checkpoint: str, device: str, prediction: Mapping[str, Any]) -> Model:
     from ..inference.model import load
 
     model = load(checkpoint, device=device, **prediction)
-    note(f"measuring on {model.device}")
+    temperature = model.config.prediction.temperature
+    note(f"measuring on {model.device}" + (f"; soft maps have the temperature {temperature:g}" if temperature != 1 else ""))
     return model
 
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ..errors import ConfigError, did_you_mean
 
 SMALLEST_TILE = 64
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.1, 10.0
 
 
 class Section(BaseModel):
@@ -127,6 +128,9 @@ class PredictionConfig(Section):
         "soft", description="joint prediction as a soft map, the release's hard rule, or the foreground query alone"
     )
     threshold: float = Field(0.5, gt=0, lt=1)
+    temperature: float = Field(
+        1.0, ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE, description="divides the log odds of the soft map: below 1 sharper, above 1 softer"
+    )
     flip: bool = Field(False, description="average the maps of the picture and of its mirror image")
     scales: list[Annotated[float, Field(ge=0.25, le=4)]] = Field(
         [1.0], min_length=1, description="average the maps at these multiples of the preprocessing size"
@@ -169,6 +173,9 @@ class TrainingConfig(Section):
     compile: bool = Field(False, description="let torch.compile make the network faster; the first steps take minutes")
     ema: float | None = Field(None, gt=0, lt=1, description="decay of a moving average of the weights, which is then scored and saved")
     layer_decay: float = Field(1.0, gt=0, le=1, description="each backbone layer's rate as a multiple of that of the next one")
+    calibrate: bool = Field(
+        False, description="fit prediction.temperature of the best checkpoint on the validation images, by their cross entropy"
+    )
     patience: int | None = Field(None, ge=1, description="stop after so many checkpoints in a row that do not beat the best")
     bad_steps: int = Field(3, ge=1, description="stop after so many steps in a row without finite loss and gradients; none changes weights")
     trackers: list[Literal["tensorboard", "wandb"]] = Field(

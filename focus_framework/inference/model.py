@@ -117,14 +117,14 @@ class Model(nn.Module):
         """Maps of interest `[H, W]` at source size, of pictures whose prepared sizes are equal."""
         heads = self.network(torch.stack([prepared.pixels for prepared in batch]))
         class_logits, mask_logits = heads.class_logits[-1].float(), heads.mask_logits[-1].float()
-        padded = batch[0].pixels.shape[-2:]
+        padded, settings = batch[0].pixels.shape[-2:], self.config.prediction
         mask_logits = F.interpolate(mask_logits, padded, mode="bilinear", align_corners=False)
         maps = []
         for index, prepared in enumerate(batch):
             height, width = prepared.size
             logits = mask_logits[index, None, :, :height, :width]
             logits = F.interpolate(logits, prepared.source, mode="bilinear", align_corners=False)
-            maps.append(join(class_logits[index, None], logits, rule or self.config.prediction.rule)[0])
+            maps.append(join(class_logits[index, None], logits, rule or settings.rule, temperature=settings.temperature)[0])
         return maps
 
     @overload

@@ -56,6 +56,15 @@ def release_mask(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
 RULES = {"soft": soft_map, "release": release_mask, "foreground": foreground_map}
 
 
-def join(class_logits: Tensor, mask_logits: Tensor, rule: Rule) -> Tensor:
-    """The map of interest `[B, H, W]` in 0..1 by the named rule."""
-    return RULES[rule](class_logits, mask_logits)
+def join(class_logits: Tensor, mask_logits: Tensor, rule: Rule, *, temperature: float = 1.0) -> Tensor:
+    """The map of interest `[B, H, W]` in 0..1 by the named rule, its log odds divided by `temperature`."""
+    return with_temperature(RULES[rule](class_logits, mask_logits), temperature)
+
+
+def with_temperature(probability: Tensor, temperature: float) -> Tensor:
+    """Probabilities whose log odds are divided by `temperature` (Guo et al. 2017): below 1 sharper, above 1 softer. 0, one half and 1
+    stay what they are, so a binary map does not change, nor does what lies above one half."""
+    if temperature == 1:
+        return probability
+    inside, outside = probability ** (1 / temperature), (1 - probability) ** (1 / temperature)
+    return inside / (inside + outside)

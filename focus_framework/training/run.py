@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -14,10 +15,10 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import nn
 
-from ..checkpoint import describe, load_network
+from ..checkpoint import describe, load_network, write_checkpoint
 from ..config.prompts import choose, with_templates
-from ..config.schema import Resolved, RunConfig
-from ..data.dataset import naming_dead_workers
+from ..config.schema import Resolved, RunConfig, with_prediction
+from ..data.dataset import Pictures, naming_dead_workers
 from ..errors import ConfigError, WeightsError
 from ..inference.device import choose_device, title
 from ..inference.model import Model
@@ -25,6 +26,7 @@ from ..model import ops
 from ..model.build import build_network, build_refiner
 from ..plugin.interfaces import Prompts
 from ..plugin.registry import Entry, registry
+from .calibration import fit_temperature
 from .data import RunData, load_data
 from .loop import BEST, LATEST, Progress, Trainer
 from .processes.sharding import asked_by_launcher
@@ -35,7 +37,7 @@ from .record.state import load_state
 from .record.summary import Summary
 from .record.trackers import check_trackers
 from .update import Update, share_of_batch
-from .validation import score
+from .validation import readable, score
 
 logger = logging.getLogger(__name__)
 
@@ -104,8 +106,10 @@ def assemble(
 
 def _finish(trainer: Trainer, data: RunData, folder: Path) -> Summary:
     """Score the best checkpoint on the test pictures and write the samples and the report."""
-    config, network, description = load_network(folder / BEST)
-    best = Model(config, network, description).to(trainer.device).eval()
+    best = Model(*load_network(folder / BEST)).to(trainer.device).eval()
+    if trainer.config.training.calibrate and data.validation:
+        best = _calibrated(best, data.validation, folder)
+    config = best.config
     metrics = trainer.task.metrics
     test = score(best, data.test, metrics, skip_unreadable=config.data.unreadable == "skip") if data.test else {}
     baselines = dict(data.baselines(trainer.task.primary_metric))
@@ -116,8 +120,21 @@ def _finish(trainer: Trainer, data: RunData, folder: Path) -> Summary:
     skipped = tuple(trainer.skipped)
     summary = Summary(*places, trainer.step, trainer.seconds, trainer.scores, test, baselines, samples, skipped)
     where = {"Data": f"{config.data.train}: {data.summary}", "Device": title(trainer.device), "Processes": str(trainer.team.size)}
-    write_report(summary, trainer.config, description, where, shown)
+    write_report(summary, trainer.config, best.description, where, shown)
     return summary
+
+
+def _calibrated(model: Model, validation: Pictures, folder: Path) -> Model:
+    """The best checkpoint with the temperature that suits the validation images, on the disk too."""
+    plain = Model(with_prediction(model.config, {"temperature": 1.0}), model.network).to(model.device).eval()
+    readable_ones = readable(validation, range(len(validation)), skip=model.config.data.unreadable == "skip")
+    fitted = fit_temperature((plain.predict(image).probability, mask) for _, (image, mask) in readable_ones)
+    config = with_prediction(model.config, {"temperature": fitted.temperature})
+    description = {**model.description, "config": config.model_dump(mode="json"), "calibration": asdict(fitted)}
+    write_checkpoint(folder / BEST, model.network.state_dict(), description)
+    told = "temperature %.2f fitted on %d validation images: cross entropy %.3f, without it %.3f"
+    logger.info(told, fitted.temperature, fitted.images, fitted.after, fitted.before)
+    return Model(config, model.network, description).to(model.device).eval()
 
 
 def begin(config: RunConfig) -> tuple[Accelerator, Team]:
