@@ -222,6 +222,7 @@ def test_settings_of_the_call_replace_those_of_the_checkpoint() -> None:
     assert changed.prediction.model_dump() == {
         "rule": "release",
         "threshold": 0.5,
+        "temperature": 1.0,
         "flip": True,
         "scales": [0.75, 1.0],
         "tile": 512,
