@@ -1,6 +1,7 @@
 # make demo   trains the shadow task on practice images and shows what it predicts on pictures it has never seen
 # make test   checks style and types and runs the tests
-# Both first make the environment .venv, and make it again only when what it depends on has changed.
+# make docs   builds the documentation site, build/docs/index.html, without a network; warnings are errors
+# All first make the environment .venv, and make it again only when what it depends on has changed.
 
 VENV := .venv
 RUN := $(VENV)/bin
@@ -20,7 +21,7 @@ export FOCUS_BUILD_CUDA ?= $(if $(shell command -v nvidia-smi),auto,0)
 
 TEST_WORKERS ?= 2
 
-.PHONY: demo test lint environment clean
+.PHONY: demo test docs lint environment clean
 .DELETE_ON_ERROR:
 
 environment: $(STAMP)
@@ -32,7 +33,7 @@ $(STAMP): pyproject.toml $(wildcard csrc/pyproject.toml csrc/setup.py csrc/src/*
 	$$($(PYTHON) --version 2>&1); Python 3.11 or newer is needed" >&2; exit 1; }
 	@echo "making the environment $(VENV) with $$($(PYTHON) --version); the first time this downloads torch"
 	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
-	$(RUN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) --editable '.[test]' 'setuptools>=77'
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) --editable '.[test,docs]' 'setuptools>=77'
 	@if [ -f csrc/pyproject.toml ]; then \
 		echo "building the native deformable attention"; \
 		$(RUN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) --no-build-isolation --no-deps ./csrc || \
@@ -50,6 +51,10 @@ demo: environment
 
 test: lint
 	OMP_NUM_THREADS=1 $(RUN)/pytest -n $(TEST_WORKERS) -q
+
+docs: environment
+	$(RUN)/sphinx-build -q -W --keep-going -n -d build/doctrees docs build/docs
+	@echo "the documentation: build/docs/index.html"
 
 lint: environment
 	$(RUN)/ruff check .

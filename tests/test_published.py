@@ -132,7 +132,7 @@ def test_where_the_data_root_comes_from(tmp_path, monkeypatch):
     assert data_root("here") == Path("here")
 
 
-# METHOD: the paper's figures and the number of test images, typed from its tables
+# The paper's figures and the number of test images, typed from its tables
 PAPER = {
     "camo-test": (250, {"s_measure": 0.912, "e_measure_mean": 0.963, "weighted_f": 0.904, "mae": 0.025}),
     "cod10k-test": (2026, {"s_measure": 0.910, "e_measure_mean": 0.974, "weighted_f": 0.883, "mae": 0.013}),

@@ -74,7 +74,7 @@ class DecoderConfig(Section):
 
 
 class LossConfig(Section):
-    """Weights of the four terms (METHOD: label 1, mask 5, box 1, clip 1) and how masks are sampled."""
+    """Weights of the four terms (docs/method.md, 12) and how masks are sampled."""
 
     label: float = Field(1.0, ge=0)
     mask: float = Field(5.0, ge=0, description="of binary cross entropy and of dice, each")

@@ -1,4 +1,4 @@
-"""Backbone and prior together: injector and extractor around every stage, then one pyramid (METHOD 2-6, after ViT-Adapter)."""
+"""Backbone and prior together: injector and extractor around every stage, then one pyramid (docs/method.md, 2, 5, 6; after ViT-Adapter)."""
 
 from __future__ import annotations
 

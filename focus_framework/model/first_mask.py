@@ -1,4 +1,4 @@
-"""The first attention mask: the main direction in which the backbone's features differ (METHOD 9)."""
+"""The first attention mask: the main direction in which the backbone's features differ (docs/method.md, 9)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two ground queries, foreground and background, refined by masked attention (METHOD 8, after Mask2Former)."""
+"""Two ground queries, foreground and background, refined by masked attention (docs/method.md, 8; after Mask2Former)."""
 
 from __future__ import annotations
 

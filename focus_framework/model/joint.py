@@ -1,4 +1,4 @@
-"""Joint prediction: foreground and background decide each pixel together (METHOD 10)."""
+"""Joint prediction: foreground and background decide each pixel together (docs/method.md, 10)."""
 
 from __future__ import annotations
 

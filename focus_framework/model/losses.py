@@ -1,4 +1,4 @@
-"""Matching and losses of all decoder heads at once (METHOD "Losses", after Mask2Former).
+"""Matching and losses of all decoder heads at once (docs/method.md, 12; after Mask2Former).
 
 There are two queries and at most two targets, so matching is a comparison of two sums: done on the device, for all heads and pictures
 together, with no trip to the host. Afterwards index 0 of every tensor is the query matched to the foreground, 1 the other one.

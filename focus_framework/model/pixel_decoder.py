@@ -1,4 +1,4 @@
-"""Deformable-attention encoder over 1/32, 1/16, 1/8 and a step up to 1/4 (METHOD 7, after Mask2Former)."""
+"""Deformable-attention encoder over 1/32, 1/16, 1/8 and a step up to 1/4 (docs/method.md, 7; after Mask2Former)."""
 
 from __future__ import annotations
 

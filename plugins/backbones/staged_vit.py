@@ -31,7 +31,7 @@ class Stream:
 
 
 class StagedViT(nn.Module):
-    """`options` are what to build it with again, without weights. Register tokens and the final norm are dropped (METHOD 2)."""
+    """`options` are what to build it with again, without weights. Register tokens and the final norm are dropped (docs/method.md, 2)."""
 
     pyramid = False
 

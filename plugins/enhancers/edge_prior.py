@@ -1,4 +1,4 @@
-"""The modules behind `edge.py` (METHOD 3 and 4)."""
+"""The modules behind `edge.py` (docs/method.md, 3 and 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refiner `clip`: the two regions of a picture and the task's two prompts must find each other (paper, eq. of the CLIP refiner)."""
+"""Refiner `clip`: the two regions of a picture and the task's two prompts must find each other (docs/method.md, 11)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,43 @@
+"""How the documentation site is built: `make docs`. Nothing is fetched; formulas are MathML, fonts are the reader's own."""
+
+import sys
+from pathlib import Path
+
+from focus_framework import __version__
+
+sys.path.insert(0, str(Path(__file__).parent / "extensions"))
+
+project = "FOCUS Framework"
+author = "the authors of FOCUS Framework"
+version = release = __version__
+language = "en"
+
+extensions = ["myst_parser", "configuration", "mathml", "python_api"]
+exclude_patterns = ["extensions"]
+suppress_warnings = ["config.cache"]  # none of the settings below changes between two builds of one version
+
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+
+default_role = "code"  # docstrings write `code` in single backticks
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+python_use_unqualified_type_names = True
+python_display_short_literal_types = True
+add_module_names = False
+html_math_renderer = "mathml"
+# Types of other libraries have no inventory without a network; aliases and inner classes are told in words.
+nitpick_ignore_regex = [
+    ("py:.*", r"(torch|numpy|PIL|torchmetrics|collections|os|pathlib|typing|nn|np)\..*|Tensor|NDArray|ArrayLike"),
+    ("py:class", r"Builder|Maps|PracticePair|Split|Polygon|Texture|Pattern|Silhouette|Fill|Precision"),
+    ("py:class", r"focus_framework\.(config|model|inference)\..*"),
+]
+
+html_theme = "furo"
+html_title = f"FOCUS Framework {version}"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_copyright = False
+html_theme_options = {"navigation_with_keys": True}
