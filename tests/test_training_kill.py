@@ -41,7 +41,7 @@ def watched_run(folder: Path, moments: Moments, *, resume: bool = False, workers
     from test_training import tiny
 
     from focus_framework.checkpoint import format as checkpoint_format
-    from focus_framework.files.atomic import atomic as files
+    from focus_framework.files import atomic as files
     from focus_framework.plugin.registry import registry
     from focus_framework.training import run as module
 
