@@ -3,7 +3,7 @@
     python benchmarks/inference.py                       # 384 wide, 12 blocks, 6 heads, 256 x 256, batch of 2, two threads
     python benchmarks/inference.py --device cuda --size 512 --batch 8
 
-The release's way, rebuilt here on our own modules: an edge image for one picture at a time on the host, deformable attention in plain
+The release's way, rebuilt here on our own modules: an edge image for one image at a time on the host, deformable attention in plain
 PyTorch, and the predictions of all heads. Weights are random: the time does not depend on them. Rows alternate, so that other work
 on the machine meets all of them alike; the best of the repetitions counts. Milliseconds. On a machine that is
 busy with other things `--clock processor --threads 1` counts what the process worked instead of what passed.

@@ -34,7 +34,7 @@ def maps(size: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     masks = {
         "one object": (x / 0.24) ** 2 + (y / 0.18) ** 2 < 1,
         "many ragged objects": lumps > np.quantile(lumps, 0.8),
-        "half of the picture": x + 0.1 * np.sin(9 * y) > 0,
+        "half of the image": x + 0.1 * np.sin(9 * y) > 0,
     }
     made = {}
     for name, mask in masks.items():

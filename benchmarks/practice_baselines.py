@@ -24,7 +24,7 @@ METRICS = {"salient": "f_beta_mean", "camouflage": "f_beta_mean", "shadow": "ber
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--tasks", default=",".join(METRICS), help="names, with commas between them")
-    parser.add_argument("--count", type=int, default=64, help="training and test pictures each")
+    parser.add_argument("--count", type=int, default=64, help="training and test images each")
     parser.add_argument("--size", type=int, default=128, help="pixels a side")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -41,9 +41,9 @@ def main() -> None:
         drawing = (time.process_time() - start) / (2 * options.count) * 1000
         scores[f"{name}\n{metric}"] = column = baselines(train, test, metric)
         best = best_baseline(column, metric)
-        notes.append(f"{name}: best without learning is {best}, {metric} {column[best]:.3f}; {drawing:.1f} ms a picture")
+        notes.append(f"{name}: best without learning is {best}, {metric} {column[best]:.3f}; {drawing:.1f} ms an image")
 
-    table = Table("baseline", *scores, title=f"Practice images, {options.count} test pictures of {options.size} px")
+    table = Table("baseline", *scores, title=f"Practice images, {options.count} test images of {options.size} px")
     for row in next(iter(scores.values())):
         table.add_row(row, *(f"{column[row]:.3f}" for column in scores.values()))
     console = Console()

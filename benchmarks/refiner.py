@@ -1,4 +1,4 @@
-"""What the CLIP refiner costs: one pass for all crops against a pass for each picture and head, and its share of a training step.
+"""What the CLIP refiner costs: one pass for all crops against a pass for each image and head, and its share of a training step.
 
     python benchmarks/refiner.py                         # time and memory, on the CPU
     python benchmarks/refiner.py --device cuda --heads 10 --pictures 8
@@ -35,18 +35,18 @@ Step = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 def batched(refiner: nn.Module, images: Tensor, logits: Tensor) -> Tensor:
-    """All crops of all heads and pictures at once."""
+    """All crops of all heads and images at once."""
     return refiner(images, logits)
 
 
 def one_by_one(refiner: nn.Module, images: Tensor, logits: Tensor) -> Tensor:
-    """A pass for each picture and head; prompts are encoded once."""
+    """A pass for each image and head; prompts are encoded once."""
     passes = [refiner(images[b, None], logits[h, b][None, None]) for h in range(len(logits)) for b in range(len(images))]
     return torch.stack(passes).mean()
 
 
 def one_by_one_with_prompts(refiner: nn.Module, images: Tensor, logits: Tensor) -> Tensor:
-    """A pass for each picture and head, which encodes the two prompts again."""
+    """A pass for each image and head, which encodes the two prompts again."""
     passes = []
     for head in logits:
         for image, masks in zip(images, head, strict=True):
@@ -56,8 +56,8 @@ def one_by_one_with_prompts(refiner: nn.Module, images: Tensor, logits: Tensor) 
 
 
 VARIANTS: dict[str, tuple[Step, bool]] = {
-    "a pass for each picture and head, with the prompts": (one_by_one_with_prompts, False),
-    "a pass for each picture and head": (one_by_one, False),
+    "a pass for each image and head, with the prompts": (one_by_one_with_prompts, False),
+    "a pass for each image and head": (one_by_one, False),
     "one pass": (batched, False),
     "one pass, checkpointing": (batched, True),
 }
@@ -118,7 +118,7 @@ def read_peak(device: torch.device) -> float:
 def compare(arguments: argparse.Namespace) -> None:
     """Print the table of time and memory."""
     print(
-        f"{arguments.model}, {arguments.heads} heads x {arguments.pictures} pictures x 2 crops, {arguments.precision}, "
+        f"{arguments.model}, {arguments.heads} heads x {arguments.pictures} images x 2 crops, {arguments.precision}, "
         f"{arguments.device}, {torch.get_num_threads()} threads, torch {torch.__version__}, median of {arguments.repeats}\n"
     )
     print(f"| variant | {'CPU ' * (arguments.device == 'cpu')}seconds | speed | memory added, MiB |\n|---|---:|---:|---:|")
@@ -131,7 +131,7 @@ def compare(arguments: argparse.Namespace) -> None:
 
 
 def count(preset: str, model: str) -> None:
-    """Print the operations of a training step of `preset` for one picture, of the network and of the refiner reading the last head."""
+    """Print the operations of a training step of `preset` for one image, of the network and of the refiner reading the last head."""
     config = resolve("shadow", preset=preset, options={"enhancer.options.weights": "none", "decoder.first_mask": "queries"}).config
     size = config.preprocessing.size
     network = build_network(config, weights="none").train()
@@ -142,7 +142,7 @@ def count(preset: str, model: str) -> None:
         with FlopCounterMode(display=False) as step:
             sum(tensor.sum() for tensor in network(image, all_heads=True)).backward()
         total = step.get_total_flops()
-        print(f"{preset}, {size} x {size}, one picture, forward and backward: {total / 1e9:.0f} GFLOP")
+        print(f"{preset}, {size} x {size}, one image, forward and backward: {total / 1e9:.0f} GFLOP")
         for refiner, how in zip(refiners, ("", ", checkpointing"), strict=True):
             logits = torch.randn(1, 1, 2, size // 4, size // 4, requires_grad=True)
             with FlopCounterMode(display=False) as extra:

@@ -2,7 +2,7 @@
 
     python benchmarks/soak.py --minutes 60
 
-Prints the slopes (least squares, after the first fifth, in which caches fill) and the share of time that training waits for pictures.
+Prints the slopes (least squares, after the first fifth, in which caches fill) and the share of time that training waits for images.
 Where the machine does other work too, the processor's time a step tells more of a drift than the rate does.
 """
 
@@ -76,7 +76,7 @@ def main() -> None:
     print(f"open files: {late[0, 2]:.0f} to {late[-1, 2]:.0f}, slope {slope(minutes, late[:, 2]):+.3f} a minute")
     print(f"rate: {rates[0]:.2f} steps/s in the first half, {rates[1]:.2f} in the second")
     print(f"cost: {costs[0]:.3f} processor seconds a step in the first half, {costs[1]:.3f} in the second")
-    print(f"waiting for pictures: {100 * waiting.seconds / table[-1, 0]:.1f} % of the time")
+    print(f"waiting for images: {100 * waiting.seconds / table[-1, 0]:.1f} % of the time")
 
 
 if __name__ == "__main__":

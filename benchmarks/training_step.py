@@ -5,8 +5,8 @@
 
 Both train the same network (width 384, 12 blocks, edge enhancer with ResNet-50, 9 decoder layers) at 256 x 256, batch 2, with a CLIP
 refiner of three layers on all heads. The straightforward one is built as one writes it first, and as the authors' release has it: the
-edge image by OpenCV and the first mask's PCA by scikit-learn on the host, picture by picture; deformable attention in plain PyTorch;
-matching by scipy and losses head by head; a pass through CLIP for each picture and head. Prompts are encoded once by both.
+edge image by OpenCV and the first mask's PCA by scikit-learn on the host, image by image; deformable attention in plain PyTorch;
+matching by scipy and losses head by head; a pass through CLIP for each image and head. Prompts are encoded once by both.
 
 The variants take turns, each time in a process of its own, so that a busy machine slows both and neither is idle beside the other;
 seconds are those of the processor unless asked otherwise. Weights are random: time does not depend on them. Aim: a third of the

@@ -29,11 +29,11 @@ class PluginError(FocusError):
 
 
 class DataError(FocusError):
-    """A picture, a mask or a data set cannot be used."""
+    """An image, a mask or a data set cannot be used."""
 
 
 class WeightsError(FocusError):
-    """Weights or a checkpoint cannot be had, read or fitted."""
+    """Weights or a checkpoint cannot be loaded, read or fitted."""
 
 
 class DeviceError(FocusError):

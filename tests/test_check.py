@@ -67,7 +67,7 @@ FAULTS = {
     "empty": (lambda f: save(f / "masks/08.png", np.zeros((40, 60), np.uint8)), ("empty-mask", "08.png"), "all of it is background"),
     "index instead of white": (lambda f: save(f / "masks/08.png", DISC.astype(np.uint8)), ("empty-mask", "08.png"), "0 to 1, above 127"),
     "full": (lambda f: save(f / "masks/09.png", np.full((40, 60), 255, np.uint8)), ("full-mask", "09.png"), "all of it is foreground"),
-    "copy": (lambda f: save(f / "images/10.png", picture(2)), ("duplicate-image", "10.png"), r"the same picture as .*02\.png"),
+    "copy": (lambda f: save(f / "images/10.png", picture(2)), ("duplicate-image", "10.png"), r"the same image as .*02\.png"),
     "same name": (lambda f: save(f / "images/02.bmp", picture(77)), ("same-name", "02.png"), r"differs from .*02\.bmp in its suffix"),
     "inverted": (lambda f: save(f / "masks/11.png", ~DISC * np.uint8(255)), ("suspicious-polarity", "11.png"), "unlike in the other masks"),
 }  # fmt: skip

@@ -169,7 +169,7 @@ class TestRefusals:
     def test_a_file_cut_short(self, length: int, written: tuple[Path, torch.nn.Module], tmp_path: Path) -> None:
         path = tmp_path / "cut.safetensors"
         path.write_bytes(written[0].read_bytes()[:length])
-        with pytest.raises(WeightsError, match=r"cut\.safetensors is no whole \.safetensors file"):
+        with pytest.raises(WeightsError, match=r"cut\.safetensors is not a complete \.safetensors file"):
             open_checkpoint(path)
 
     def test_something_else(self, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ class TestRefusals:
         with pytest.raises(WeightsError, match=r"other\.safetensors holds weights of something else"):
             open_checkpoint(tmp_path / "other.safetensors")
         (tmp_path / "text.safetensors").write_text("a poem, which is no weights at all")
-        with pytest.raises(WeightsError, match=r"text\.safetensors is no whole"):
+        with pytest.raises(WeightsError, match=r"text\.safetensors is not a complete"):
             open_checkpoint(tmp_path / "text.safetensors")
 
     def test_a_newer_format_and_a_configuration_that_does_not_fit(self, written: tuple[Path, torch.nn.Module]) -> None:
@@ -224,7 +224,7 @@ class TestRefusals:
         with pytest.raises(WeightsError, match="holds a list"):
             open_checkpoint(tmp_path / "list.pth")
         (tmp_path / "cut.pth").write_bytes((tmp_path / "resnet.pth").read_bytes()[:300])
-        with pytest.raises(WeightsError, match="cut short"):
+        with pytest.raises(WeightsError, match="truncated"):
             open_checkpoint(tmp_path / "cut.pth")
 
 

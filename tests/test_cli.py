@@ -294,12 +294,12 @@ def test_json_has_no_numbers_that_json_does_not_have(capsys: pytest.CaptureFixtu
 def test_progress_in_a_file_is_plain_lines_at_intervals(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 3.0, 6.0, 11.0, 12.0])
     monkeypatch.setattr("focus_framework.cli.common.time.monotonic", lambda: next(clock))
-    with Progress(4, "pictures", interval=10) as progress:
+    with Progress(4, "images", interval=10) as progress:
         for name in ("a", "b", "c", "d"):
             progress.advance(name)
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == "pictures 3/4 c\npictures 4/4 d\n"
+    assert err == "images 3/4 c\nimages 4/4 d\n"
 
 
 def test_progress_on_a_terminal_is_a_bar_with_log_lines_above_it() -> None:
@@ -307,7 +307,7 @@ def test_progress_on_a_terminal_is_a_bar_with_log_lines_above_it() -> None:
         "import logging, time\n"
         "from focus_framework.cli.common import Progress, log_to_stderr\n"
         "log_to_stderr()\n"
-        "with Progress(3, 'pictures') as progress:\n"
+        "with Progress(3, 'images') as progress:\n"
         "    for name in 'abc':\n"
         "        progress.advance(name)\n"
         "    logging.getLogger('focus_framework.x').info('a line for the person')\n"

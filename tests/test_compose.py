@@ -102,7 +102,7 @@ def test_camouflage_takes_on_the_colours_of_its_surroundings_and_saliency_does_n
 
 
 def test_a_forgery_leaves_its_host_as_it_was(made, photographs):
-    """Outside of the splice there is another picture's ground; the spliced thing has the colour of a third's thing."""
+    """Outside of the splice there is another image's ground; the spliced thing has the colour of a third's thing."""
     things = [pair.read() for pair in photographs]
     colours = [np.median(image[mask], axis=0) for image, mask in things]
     for pair in made["forgery"]:

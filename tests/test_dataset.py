@@ -1,4 +1,4 @@
-"""What a step sees depends on the seed and the step, and on nothing else; picture and mask stay together."""
+"""What a step sees depends on the seed and the step, and on nothing else; image and mask stay together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from focus_framework.data.augment import IGNORE, PADDING, Augmentation, change_colour
-from focus_framework.data.dataset import PairPictures, Pictures, PracticePictures, TrainingSamples, batches
+from focus_framework.data.dataset import Images, PairImages, PracticeImages, TrainingSamples, batches
 from focus_framework.data.pairs import find_pairs
 from focus_framework.errors import DataError
 from focus_framework.plugin.interfaces import Prompts, Task
@@ -30,7 +30,7 @@ TASK = Task(name="squares", title="Squares", prompts=Prompts("a", "b"), metrics=
 
 
 def samples(recipe="plain", *, seed=0, count=10, task=TASK, size=32) -> TrainingSamples:
-    return TrainingSamples(PracticePictures(task, count, size=48, seed=5), Augmentation.of_task(recipe, size, task), seed=seed)
+    return TrainingSamples(PracticeImages(task, count, size=48, seed=5), Augmentation.of_task(recipe, size, task), seed=seed)
 
 
 def same(a, b) -> bool:
@@ -67,7 +67,7 @@ def test_processes_share_a_step_between_them():
         assert whole["name"] == first["name"] + second["name"]
 
 
-def test_every_picture_comes_once_in_each_pass_and_in_another_order():
+def test_every_image_comes_once_in_each_pass_and_in_another_order():
     data = samples(count=50)
     passes = [[data.index(number) for number in range(start, start + 50)] for start in (0, 50, 100)]
     assert all(sorted(one) == list(range(50)) for one in passes)
@@ -75,13 +75,13 @@ def test_every_picture_comes_once_in_each_pass_and_in_another_order():
     assert [data.index(number) for number in range(50)] == passes[0]  # going back is possible
 
 
-def test_the_same_picture_is_cut_anew_each_time():
+def test_the_same_image_is_cut_anew_each_time():
     data = samples(count=1)
     assert len({data[number]["image"].numpy().tobytes() for number in range(20)}) == 20
 
 
 def marked(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """A picture whose channels are its mask, its column and its row, so that what became of them can be read from it."""
+    """An image whose channels are its mask, its column and its row, so that what became of them can be read from it."""
     row, column = np.mgrid[0:height, 0:width]
     mask = np.hypot((row - height * 0.4) / height, (column - width * 0.3) / width) < 0.3
     image = np.stack([mask * 255, column * 255 // width, row * 255 // height]).astype(np.uint8)
@@ -91,7 +91,7 @@ def marked(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("sharpness", [True, False])
 @pytest.mark.parametrize(("height", "width"), [(90, 160), (300, 70), (64, 64), (1, 1), (3, 200)])
-def test_picture_and_mask_stay_together(recipe, sharpness, height, width):
+def test_image_and_mask_stay_together(recipe, sharpness, height, width):
     augment = Augmentation(recipe, 64, colour=False, sharpness=sharpness)
     image, mask = marked(height, width)
     flips = set()
@@ -113,7 +113,7 @@ def test_picture_and_mask_stay_together(recipe, sharpness, height, width):
 
 
 def scale(pixels: torch.Tensor, label: torch.Tensor) -> float:
-    """Grey values of the row channel per pixel: how much the picture was shrunk."""
+    """Grey values of the row channel per pixel: how much the image was shrunk."""
     rows = (label != IGNORE).any(1).nonzero().flatten()
     column = int((label[rows[0]] != IGNORE).nonzero()[0])
     values = pixels[2, rows, column].double()
@@ -145,7 +145,7 @@ def test_the_published_sizes():
 
 
 def test_the_release_cuts_twice_and_the_paper_once():
-    """A picture of 64 x 256: the release draws a window of 80 columns and keeps its first 64, so the last 16 are never seen."""
+    """An image of 64 x 256: the release draws a window of 80 columns and keeps its first 64, so the last 16 are never seen."""
     image, mask = torch.zeros(3, 64, 256, dtype=torch.uint8), torch.zeros(64, 256, dtype=torch.bool)
     image[1] = torch.arange(256)
     last = {}
@@ -168,7 +168,7 @@ def test_colours_stay_where_the_task_says_so(recipe):
 
 
 def test_colour_changes_are_within_their_ranges():
-    grey = torch.full((3, 8, 8), 100, dtype=torch.uint8)  # contrast, saturation and hue leave a grey picture alone
+    grey = torch.full((3, 8, 8), 100, dtype=torch.uint8)  # contrast, saturation and hue leave a grey image alone
     values = np.array([float(change_colour(grey, np.random.default_rng(n)).float().mean()) for n in range(400)])
     assert 86 <= values.min() < 89 and 111 < values.max() <= 112  # 87.5 to 112.5; two changes round down, each
     assert 0.5 < (np.abs(values - 100) <= 2).mean() < 0.68  # brightness: half of the cases unchanged, and 16 % of the rest hardly
@@ -183,7 +183,7 @@ def test_a_cut_keeps_both_sides_of_the_mask():
     assert all({0, 1} == set(augment(image, mask, np.random.default_rng(n))[1].unique().tolist()) for n in range(100))
 
 
-class Counting(Pictures):
+class Counting(Images):
     def __init__(self, count: int, **options: int) -> None:
         super().__init__([str(i) for i in range(count)], **options)
         self.reads = 0
@@ -193,7 +193,7 @@ class Counting(Pictures):
         return np.full((10, 10, 3), index, np.uint8), np.zeros((10, 10), bool)
 
 
-def test_pictures_are_kept_as_far_as_there_is_room():
+def test_images_are_kept_as_far_as_there_is_room():
     pictures = Counting(5, cache_bytes=3 * 400)
     for _ in range(3):
         assert [int(image[0, 0, 0]) for image, _ in pictures] == [0, 1, 2, 3, 4]
@@ -209,7 +209,7 @@ def test_a_bad_pair_is_named_also_from_a_worker(tmp_path, workers):
     for folder, size in (("images", (9, 9)), ("masks", (9, 8))):
         (tmp_path / folder).mkdir()
         Image.new("RGB", size).save(tmp_path / folder / "a.png")
-    data = TrainingSamples(PairPictures(find_pairs(str(tmp_path))), Augmentation("plain", 32), seed=0)
+    data = TrainingSamples(PairImages(find_pairs(str(tmp_path))), Augmentation("plain", 32), seed=0)
     with pytest.raises(DataError, match=r"^mask .*masks/a\.png is 9 x 8 but its image is 9 x 9 .*size$"):  # and no traceback in it
         next(batches(data, batch_size=2, workers=workers))
 

@@ -25,7 +25,7 @@ from torch import Tensor
 
 import focus_framework as focus
 from focus_framework.data.augment import Augmentation
-from focus_framework.data.dataset import PracticePictures, TrainingSamples, batches
+from focus_framework.data.dataset import PracticeImages, TrainingSamples, batches
 from focus_framework.errors import ConfigError
 from focus_framework.plugin.registry import registry
 from focus_framework.training.processes.sharding import asked_by_launcher
@@ -213,7 +213,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_what_a_refiner_trains_along_is_that_of_one_process(
     clip: dict[str, Any], alone_with_clip: Path, tmp_path: Path, more: tuple[str, ...]
 ) -> None:
-    """Its gradients and batch norms too are over all pictures."""
+    """Its gradients and batch norms too are over all images."""
     words = (word for name, value in clip.items() for word in ("--set", f"{name}={json.dumps(value)}"))
     ended = launched("torchrun", tmp_path / "run", *words, *more, "--steps", "3")
     assert ended.returncode == 0, ended.stderr[:9000]
@@ -238,7 +238,7 @@ def test_accelerate_launches_it_too(tmp_path: Path, launcher: str) -> None:
     ended = launched(launcher, tmp_path / "run", "--steps", "2")
     assert ended.returncode == 0, ended.stderr[:9000]
     assert [line["step"] for line in lines(tmp_path / "run")] == [1, 2]
-    shared = "weights and optimizer state are shared out" in ended.stderr
+    shared = "weights and optimizer state are sharded" in ended.stderr
     assert shared == (launcher == "accelerate fsdp")
 
 
@@ -298,7 +298,7 @@ def test_a_dry_run_is_told_once(tmp_path: Path) -> None:
 
 
 def test_three_processes_go_on_where_one_stopped(tmp_path: Path) -> None:
-    """With fewer validation pictures than processes."""
+    """With fewer validation images than processes."""
     folder = tmp_path / "run"
     settings = {**SETTINGS, "training.batch_size": 6, "data.validation_limit": 2, "training.steps": 2}
     run(folder, **settings)
@@ -310,12 +310,12 @@ def test_three_processes_go_on_where_one_stopped(tmp_path: Path) -> None:
 
 def test_every_sample_is_seen_once_a_pass() -> None:
     task = registry().get("task", "shadow")
-    samples = TrainingSamples(PracticePictures(task, 12, size=64), Augmentation.of_task("none", 64, task), seed=0)
+    samples = TrainingSamples(PracticeImages(task, 12, size=64), Augmentation.of_task("none", 64, task), seed=0)
     seen: list[str] = []
     for rank in range(3):
         own = batches(samples, batch_size=2, rank=rank, processes=3)
         seen += [name for _, batch in zip(range(2), own, strict=False) for name in batch["name"]]
-    assert sorted(seen) == sorted(samples.pictures.names)
+    assert sorted(seen) == sorted(samples.images.names)
 
 
 def test_a_batch_that_cannot_be_shared_says_what_could() -> None:

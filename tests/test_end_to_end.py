@@ -32,7 +32,7 @@ def focus_json(capsys: pytest.CaptureFixture[str], *arguments: str | Path, code:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six pictures of different sizes with a bright disc, and its masks."""
+    """Six images of different sizes with a bright disc, and its masks."""
     root = tmp_path_factory.mktemp("data")
     random = np.random.default_rng(0)
     for side in ("images", "masks"):
@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two steps on the practice pictures of the example's task."""
+    """A run of two steps on the practice images of the example's task."""
     out = tmp_path_factory.mktemp("runs") / "glass"
     assert focus("train", "--task-plugin", GLASS, "--config", TOY, "--steps", "2", "--out", out) == 0
     return out
@@ -116,8 +116,8 @@ def test_train_on_a_folder_predict_and_evaluate(folder: Path, tmp_path: Path, ca
     assert by_model["results"][0]["metrics"]["mae"] == pytest.approx(np.mean(errors), abs=2 / 255)
 
 
-def test_one_bad_picture_among_good_ones(run: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pictures = tmp_path / "pictures"
+def test_one_bad_image_among_good_ones(run: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures = tmp_path / "images"
     pictures.mkdir()
     for number in range(2):
         (pictures / f"{number}.png").write_bytes((folder / "images" / f"{number}.png").read_bytes())

@@ -128,7 +128,7 @@ def test_no_more_files_are_read_ahead_than_there_is_room_for() -> None:
 
 
 class FakeModel:
-    """Predicts, for each picture, a map made of the picture itself."""
+    """Predicts, for each image, a map made of the image itself."""
 
     @staticmethod
     def probability(picture: np.ndarray) -> np.ndarray:
@@ -186,7 +186,7 @@ def test_the_command_writes_tables_and_page(folders: tuple[Path, Path], tmp_path
     assert float(row["weighted_f"]) == pytest.approx(reference(*folders)["weighted_f"], abs=1e-6)
     assert files["latex"].read_text().count(r"\\") == 2
     page = files["report"].read_text()
-    assert page.count("<figure>") == 3 * 2 * 4  # best, median and worst, two images each, of four pictures
+    assert page.count("<figure>") == 3 * 2 * 4  # best, median and worst, two images each, of four images
     assert all(f"scene {index}" in page for index in range(7))
     assert page.count("<svg") == 1
     assert 'src="http' not in page and 'href="http' not in page.replace('xlink:href="http', "")

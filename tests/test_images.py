@@ -88,7 +88,7 @@ TABLE = [
     ("cmyk.tif", lambda p: Image.fromarray(PICTURE).convert("CMYK").save(p), PICTURE, 1),
     ("png-called.jpg", lambda p: Image.fromarray(PICTURE).save(p, format="png"), PICTURE, 0),
     ("jpeg-called.png", lambda p: Image.fromarray(PICTURE).save(p, format="jpeg", quality=98, subsampling=0), PICTURE, 6),
-    ("picture-without-suffix", lambda p: Image.fromarray(PICTURE).save(p, format="png"), PICTURE, 0),
+    ("image-without-suffix", lambda p: Image.fromarray(PICTURE).save(p, format="png"), PICTURE, 0),
     ("日本語 фото é.png", lambda p: Image.fromarray(PICTURE).save(p), PICTURE, 0),
     ("n" * 251 + ".png", lambda p: Image.fromarray(PICTURE).save(p), PICTURE, 0),
     *[(f"turned-{n}.png", lambda p, n=n: stored(n).save(p, exif=exif(n)), PICTURE, 0) for n in range(1, 9)],
@@ -176,7 +176,7 @@ def test_truncated_files_are_errors(tmp_path, suffix, share):
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"hello, I am a text\n" * 50, b"%PDF-1.4\n", b"<svg></svg>", b"#?RADIANCE\n", bytes(4096)])
-def test_what_is_no_picture_is_an_error_that_names_it(tmp_path, content):
+def test_what_is_no_image_is_an_error_that_names_it(tmp_path, content):
     (tmp_path / "notes.jpg").write_bytes(content)
     with pytest.raises(DataError, match=r"cannot read .*notes\.jpg"):
         read_image(tmp_path / "notes.jpg")
@@ -243,7 +243,7 @@ def test_a_mask_of_another_size_names_both(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_written_pictures_come_back_and_leave_nothing_behind(tmp_path, channels):
+def test_written_images_come_back_and_leave_nothing_behind(tmp_path, channels):
     array = NOISE[..., :1].repeat(channels, axis=2) if channels == 4 else NOISE[..., :channels]
     array = array[..., 0] if channels == 1 else array
     path = tmp_path / ("w" * 251 + ".png")
@@ -274,7 +274,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path):
         write_image(tmp_path / "mask.png", np.zeros((4, 4)))
 
 
-def test_pictures_of_a_folder_are_listed_in_order(tmp_path):
+def test_images_of_a_folder_are_listed_in_order(tmp_path):
     for name in ("b.PNG", "a.jpeg", "c.webp", ".hidden.png", "notes.txt", "mask.tif"):
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()

@@ -37,7 +37,7 @@ def heads() -> Heads:
 
 @pytest.fixture
 def labels() -> Tensor:
-    """Four pictures: both classes, both with padding, background alone, foreground alone."""
+    """Four images: both classes, both with padding, background alone, foreground alone."""
     labels = torch.zeros(BATCH, 32, 40, dtype=torch.uint8)
     labels[0, 5:20, 8:30] = 1
     labels[1, 10:12, 3:38] = 1
@@ -185,7 +185,7 @@ def test_half_precision_predictions_are_compared_in_float32(heads: Heads, labels
 
 
 @pytest.mark.parametrize("value", [0, 1, 255])
-def test_pictures_of_one_class_or_none_give_finite_losses(heads: Heads, value: int) -> None:
+def test_images_of_one_class_or_none_give_finite_losses(heads: Heads, value: int) -> None:
     labels = torch.full((BATCH, 32, 40), value, dtype=torch.uint8)
     terms, _ = losses(heads, Targets.of(labels), LossConfig(points=64), lambda *shape: torch.rand(shape))
     sum(terms).backward()

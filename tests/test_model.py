@@ -89,7 +89,7 @@ def test_evaluation_gives_the_last_head_alone() -> None:
     torch.testing.assert_close(last.mask_logits[0], every.mask_logits[-1])
 
 
-def test_a_picture_does_not_depend_on_its_neighbours_in_the_batch() -> None:
+def test_a_image_does_not_depend_on_its_neighbours_in_the_batch() -> None:
     network = small_network().eval()
     images = torch.randn(3, 3, 64, 64)
     with torch.no_grad():

@@ -51,7 +51,7 @@ def test_folders_have_other_names_too(tmp_path, images, masks):
     assert names(find_pairs(str(tmp_path))) == [("a", "a.png")]
 
 
-def test_masks_of_one_name_in_two_places_belong_to_their_own_pictures(tmp_path):
+def test_masks_of_one_name_in_two_places_belong_to_their_own_images(tmp_path):
     put(tmp_path / "images", "day/1.jpg", "night/1.jpg", "2.jpg")
     put(tmp_path / "masks", "day/1.png", "night/1.png", "elsewhere/2.png", mask=True)
     found = [(pair.name, pair.mask.relative_to(tmp_path / "masks").as_posix()) for pair in find_pairs(str(tmp_path))]
@@ -66,7 +66,7 @@ def test_two_named_folders_and_one_folder_for_both(tmp_path):
     put(tmp_path / "both", "a.jpg")
     put(tmp_path / "both", "a_mask.png", mask=True)
     found = scan(f"images={tmp_path}/both,masks={tmp_path}/both")
-    assert [pair.name for pair in found.pairs] == []  # a mask among the pictures cannot be told from one: a list is needed
+    assert [pair.name for pair in found.pairs] == []  # a mask among the images cannot be told from one: a list is needed
     assert len(found.lonely_images) == 2
 
 
@@ -164,7 +164,7 @@ def test_lists(tmp_path, name, text):
         ("p.jsonl", "{]\n", r"p\.jsonl, line 1: not JSON"),
         ("p.jsonl", "[1]\n", r"p\.jsonl, line 1: an object is needed"),
         ("p.jsonl", '{"image": "a.jpg", "mask": 3}\n', "line 1: no mask"),
-        ("p.txt", "a.jpg a.png\n", "is no list of pairs"),
+        ("p.txt", "a.jpg a.png\n", "is not a list of pairs"),
     ],
 )
 def test_wrong_lists_name_the_line(tmp_path, name, text, message):
@@ -178,7 +178,7 @@ def test_wrong_lists_name_the_line(tmp_path, name, text, message):
 def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(DataError, match=r"nowhere/data does not exist"):
         find_pairs("nowhere/data")
-    with pytest.raises(DataError, match="is no data folder: it needs images/ and masks/"):
+    with pytest.raises(DataError, match="is not a data folder: it needs images/ and masks/"):
         find_pairs(str(tmp_path))
     (tmp_path / "images").mkdir()
     with pytest.raises(DataError, match="has no masks/ folder"):
@@ -361,5 +361,5 @@ def test_hugging_face_folders(tmp_path, monkeypatch):
     assert ([pair.name for pair in train], len(validation)) == (["train/000000", "train/000001"], 1)
     image, mask = train[1].read()
     assert image.shape == (6, 10, 3) and np.array_equal(mask, INSIDE)
-    with pytest.raises(ConfigError, match="no column of pictures 'labl'; did you mean label"):
+    with pytest.raises(ConfigError, match="no column 'labl'; did you mean label"):
         find_pairs(f"{tmp_path / 'saved'},mask_column=labl")

@@ -1,4 +1,4 @@
-"""Number for number with the authors' release: the same weights and pictures through our network, stage by stage.
+"""Number for number with the authors' release: the same weights and images through our network, stage by stage.
 
 Fixtures were made by the authors' code on a CPU in float32. A part of them lies in ``data/release``; where the larger originals are at
 hand (``../shared/reference``), they are compared too.
@@ -123,7 +123,7 @@ def run(released: Released, io: dict[str, Tensor]) -> Run:
 
 
 STAGES = {
-    "normalised picture": (["backbone.input"], ACTIVATION),
+    "normalised image": (["backbone.input"], ACTIVATION),
     "edge image": (["edge.input"], 0.0),
     "edge prior, 1/4": (["edge.c1"], ACTIVATION),
     "edge prior, 1/8 to 1/32": (["edge.c2", "edge.c3", "edge.c4"], ACTIVATION),
@@ -173,7 +173,7 @@ def test_semantic_maps_and_masks(run: Run, io: dict[str, Tensor], deviations) ->
         deviations.check("final mask", masks[index], io[f"result{index}.mask"], PIXELS, "share")
 
 
-def test_picture_of_odd_size(run: Run, io: dict[str, Tensor], deviations) -> None:
+def test_image_of_odd_size(run: Run, io: dict[str, Tensor], deviations) -> None:
     """117 x 150 pixels: padded after normalisation, un-padded, resized to 227 x 303."""
     normalised = run.model.normalise(io["odd.image"].float() / 255)
     height, width = normalised.shape[1:]

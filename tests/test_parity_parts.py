@@ -35,7 +35,7 @@ def ops() -> dict[str, Tensor]:
 
 
 def photographs() -> Tensor:
-    """Pictures `[4, 3, 96, 130]` of whole numbers: soft and hard edges, weak and strong ones, noise, and one without any."""
+    """Images `[4, 3, 96, 130]` of whole numbers: soft and hard edges, weak and strong ones, noise, and one without any."""
     noise = torch.randint(0, 256, (4, 3, 96, 130), generator=torch.Generator().manual_seed(1)).float()
     soft = [
         noise[0],
@@ -46,7 +46,7 @@ def photographs() -> Tensor:
     return torch.stack(soft).clamp(0, 255).round()
 
 
-@pytest.mark.parametrize("source", ["fixtures", "other pictures"])
+@pytest.mark.parametrize("source", ["fixtures", "other images"])
 def test_edge_image_on_the_device(source: str, deviations) -> None:
     """OpenCV's steps in integers: not 99 % of the edges but all bytes, so that an accelerator needs no trip to the host."""
     pictures = fixture("tiny_io")["image"] if source == "fixtures" else photographs()
@@ -83,7 +83,7 @@ def test_deformable_attention_module(ops: dict[str, Tensor], deviations) -> None
 
 
 def test_reference_points(ops: dict[str, Tensor], deviations) -> None:
-    grid, pyramid = [(9, 11)], [(16, 20), (8, 10), (4, 5)]  # of a picture of 128 x 160 and patches of 14
+    grid, pyramid = [(9, 11)], [(16, 20), (8, 10), (4, 5)]  # of an image of 128 x 160 and patches of 14
     for index, (queries, values) in {1: (grid, pyramid), 2: (pyramid, grid)}.items():
         assert ops[f"deform_inputs.{index}.spatial_shapes"].tolist() == [list(shape) for shape in values]
         deviations.check("reference points", grid_references(queries, CPU), ops[f"deform_inputs.{index}.reference_points"], 1e-6)
@@ -107,7 +107,7 @@ def test_position_embedding_of_the_backbone(grid: tuple[int, int], ops: dict[str
 
 
 def test_principal_component(ops: dict[str, Tensor], deviations) -> None:
-    """The release projects all pictures of a batch together; so ours is asked for them as one picture. The sign is arbitrary."""
+    """The release projects all images of a batch together; so ours is asked for them as one image. The sign is arbitrary."""
     tokens = ops["pca.tokens"].flatten(0, 1)
     ours = principal_component(tokens[None])[0]
     theirs = ops["pca.projection"][:, 0]
@@ -117,8 +117,8 @@ def test_principal_component(ops: dict[str, Tensor], deviations) -> None:
     deviations.check("principal component, scikit-learn", ours * torch.sign(ours.double() @ exact), exact, 1e-5, "relative")
 
 
-def test_principal_component_of_each_picture(ops: dict[str, Tensor], deviations) -> None:
-    """What ours does: a component for every picture, in 0..1, the border low."""
+def test_principal_component_of_each_image(ops: dict[str, Tensor], deviations) -> None:
+    """What ours does: a component for every image, in 0..1, the border low."""
     tokens = ops["pca.tokens"]
     for ours, picture in zip(foreground_score(tokens, (9, 11))[:, 0], tokens, strict=True):
         scores = PCA(1, svd_solver="full").fit_transform(picture.double().numpy()).reshape(9, 11)
@@ -142,8 +142,8 @@ def test_the_releases_first_mask_hides_nothing_and_ours_does(ops: dict[str, Tens
     assert torch.equal(foreground, ~background)
 
 
-def test_the_release_shows_clip_a_flat_picture_and_ours_does_not() -> None:
-    """Normalised twice, the release's picture has a standard deviation of 0.14 and its crops of foreground and background one feature."""
+def test_the_release_shows_clip_a_flat_image_and_ours_does_not() -> None:
+    """Normalised twice, the release's image has a standard deviation of 0.14 and its crops of foreground and background one feature."""
     step, picture = fixture("tiny_train"), fixture("tiny_io")["image"].float() / 255
     recorded = step["clip.first_visual_input_mean_std"]
     features = step["clip.call0.image_feature_raw"]

@@ -31,7 +31,7 @@ POINTS = 300
 
 
 class Criterion:
-    """One case of the fixtures: predictions of one head for two pictures, the truth, and the points that the authors' code drew."""
+    """One case of the fixtures: predictions of one head for two images, the truth, and the points that the authors' code drew."""
 
     def __init__(self, case: str) -> None:
         self.data = {
@@ -41,7 +41,7 @@ class Criterion:
         self.heads = Heads(*(tensor[None] for tensor in self.heads))
         masks = torch.zeros(2, 2, *self.data["tgt0.masks"].shape[1:])
         boxes = torch.full((2, 2, 4), 0.5)
-        self.order: list[tuple[int, int]] = []  # (picture, class) of the masks in the authors' order
+        self.order: list[tuple[int, int]] = []  # (image, class) of the masks in the authors' order
         for picture in range(2):
             labels = self.data[f"tgt{picture}.labels"]
             masks[picture, labels] = self.data[f"tgt{picture}.masks"].float()
@@ -50,7 +50,7 @@ class Criterion:
         self.targets = ours.Targets(masks, masks.flatten(2).any(2).float(), boxes)
 
     def points(self, name: str) -> Tensor:
-        """Random points `[1, 2, 2, P, 2]` by picture and class; a class that is absent has arbitrary ones."""
+        """Random points `[1, 2, 2, P, 2]` by image and class; a class that is absent has arbitrary ones."""
         drawn = self.data[f"mask_points_{name}"]
         placed = torch.rand(1, 2, 2, *drawn.shape[1:], generator=torch.Generator().manual_seed(0))
         for row, (picture, label) in zip(drawn, self.order, strict=True):
@@ -120,7 +120,7 @@ def test_loss_and_its_gradient(name: str, case: Criterion, deviations) -> None:
 class Stream:
     """The authors' random points of one training step, handed out as `losses` asks for them.
 
-    Per head their code drew points for each picture's matching, then a pool and a rest for all matched masks at once, in the order of
+    Per head their code drew points for each image's matching, then a pool and a rest for all matched masks at once, in the order of
     the queries; the final head came first. Ours asks once for all heads, the final one last, by class.
     """
 
@@ -151,7 +151,7 @@ class Stream:
 class AuthorsRefiner(nn.Module):
     """The release's CLIP loss as it stands, faults and all: its part in the recorded gradients, and nothing that the framework has.
 
-    The picture is normalised a second time, as if it held 0..255, so that CLIP sees it flat; masks are squashed twice, into 0.5..1.
+    The image is normalised a second time, as if it held 0..255, so that CLIP sees it flat; masks are squashed twice, into 0.5..1.
     """
 
     def __init__(self, text: Tensor) -> None:
@@ -167,7 +167,7 @@ class AuthorsRefiner(nn.Module):
             module.load_state_dict({name: weight(TINY_SEED, theirs, shapes[theirs]) for name, theirs in names.items()})
 
     def forward(self, picture: Tensor, heads: Heads) -> list[Tensor]:
-        """Normalised pictures and the heads' predictions to one loss a head."""
+        """Normalised images and the heads' predictions to one loss a head."""
         small = F.interpolate(picture, (224, 224), mode="bilinear", antialias=True)
         mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD))
         losses = []

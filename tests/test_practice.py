@@ -32,7 +32,7 @@ def shadows():
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_one_seed_gives_one_picture(name):
+def test_one_seed_gives_one_image(name):
     image, mask = pairs(name, "test", 1, size=64)[0]
     again, mask_again = pairs(name, "test", 1, size=64)[0]
     assert image.dtype == np.uint8 and image.shape == (64, 64, 3)
@@ -41,7 +41,7 @@ def test_one_seed_gives_one_picture(name):
     np.testing.assert_array_equal(mask, mask_again)
 
 
-def test_every_seed_split_and_index_gives_another_picture():
+def test_every_seed_split_and_index_gives_another_image():
     task = registry().get("task", "camouflage")
     drawn = {
         practice_pair(task, seed=seed, split=split, index=index, size=32)[0].tobytes()
@@ -53,7 +53,7 @@ def test_every_seed_split_and_index_gives_another_picture():
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_masks_take_a_fair_part_of_the_picture(name):
+def test_masks_take_a_fair_part_of_the_image(name):
     shares = [mask.mean() for _, mask in pairs(name, "train", 32, size=64)]
     assert SHARES[0] <= min(shares) and max(shares) <= SHARES[1]
     assert np.std(shares) > 0.04
@@ -148,8 +148,8 @@ def task_that_makes(pair):
 @pytest.mark.parametrize(
     ("pair", "reason"),
     [
-        (None, "makes no practice images; give it pictures with --data"),
-        ((np.zeros((8, 8, 3)), np.zeros((8, 8), bool)), r"picture of uint8 \[8, 8, 3\], it gave float64 \[8, 8, 3\]"),
+        (None, "makes no practice images; give it images with --data"),
+        ((np.zeros((8, 8, 3)), np.zeros((8, 8), bool)), r"image of uint8 \[8, 8, 3\], it gave float64 \[8, 8, 3\]"),
         ((np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)), r"mask of bool \[8, 8\], it gave uint8"),
         ((np.zeros((8, 8, 3), np.uint8), None), r"mask of bool \[8, 8\], it gave NoneType"),
     ],

@@ -1,4 +1,4 @@
-"""Predictions as files, from a model that is known: the foreground is where the picture is red."""
+"""Predictions as files, from a model that is known: the foreground is where the image is red."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_one_form_lies_in_the_folder_itself(tmp_path: Path) -> None:
     assert files(tmp_path / "out") == {"cat.png"}
 
 
-def test_pictures_of_one_stem_get_names_of_their_own(tmp_path: Path) -> None:
+def test_images_of_one_stem_get_names_of_their_own(tmp_path: Path) -> None:
     paths = [picture(tmp_path / name) for name in ("a/cat.png", "b/cat.png", "b/Cat.bmp", "b/cat-2.png")]
     sources = find_sources([paths[0], tmp_path / "b"])
     assert [source.path for source in sources] == [paths[0], paths[2], paths[3], paths[1]]
@@ -111,19 +111,19 @@ def test_pictures_of_one_stem_get_names_of_their_own(tmp_path: Path) -> None:
     assert report.written[paths[1]] == [tmp_path / "out" / "cat-3.png"]
 
 
-def test_a_picture_named_twice_is_predicted_once(tmp_path: Path) -> None:
+def test_a_image_named_twice_is_predicted_once(tmp_path: Path) -> None:
     path = picture(tmp_path / "in" / "cat.png")
     assert find_sources([path, tmp_path / "in", tmp_path / "in" / ".." / "in" / "cat.png"]) == [Source(path, "cat")]
 
 
-def test_a_folder_without_pictures_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
     picture(tmp_path / "below" / "cat.png")
-    (tmp_path / "notes.txt").write_text("no picture")
-    with pytest.raises(DataError, match="has no pictures"):
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(DataError, match="has no images"):
         find_sources([tmp_path])
 
 
-def test_one_bad_picture_among_many(tmp_path: Path) -> None:
+def test_one_bad_image_among_many(tmp_path: Path) -> None:
     good = [picture(tmp_path / "in" / name) for name in ("a.png", "c.png")]
     bad = tmp_path / "in" / "b.png"
     bad.write_bytes(good[0].read_bytes()[:60])
@@ -148,11 +148,11 @@ def test_what_fails_while_it_is_written_leaves_nothing_behind(tmp_path: Path) ->
     assert files(tmp_path / "out") == set()
 
 
-def test_predictions_never_replace_the_pictures(tmp_path: Path) -> None:
+def test_predictions_never_replace_the_images(tmp_path: Path) -> None:
     source = picture(tmp_path / "cat.png")
     before = source.read_bytes()
     (tmp_path / "elsewhere").symlink_to(tmp_path)
-    with pytest.raises(ConfigError, match="would replace a picture"):
+    with pytest.raises(ConfigError, match="would replace an image"):
         write_predictions(RED, find_sources([source]), tmp_path / "elsewhere")
     assert source.read_bytes() == before
 

@@ -155,7 +155,7 @@ class ColourJudge:
 
 
 def test_pairs_are_scored_and_the_best_comes_first() -> None:
-    """Two pictures with red objects on green ground; in the third it is the other way round."""
+    """Two images with red objects on green ground; in the third it is the other way round."""
     mask = torch.zeros(4, 4, dtype=torch.bool)
     mask[1:3, 1:3] = True
     red, green = torch.tensor([0.8, 0.6, 0]).view(3, 1, 1), torch.tensor([0.0, 1.0, 0.0]).view(3, 1, 1)
@@ -222,7 +222,7 @@ def test_a_misspelt_task_and_a_bad_prompt_are_wrong_calls(capsys: pytest.Capture
 
 @pytest.fixture
 def examples(tmp_path: Path) -> Path:
-    """Three pictures with masks; the third mask is empty."""
+    """Three images with masks; the third mask is empty."""
     random = np.random.default_rng(0)
     for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()
@@ -257,7 +257,7 @@ def test_try_prints_a_table_and_json(examples: Path, tmp_path: Path, capsys: pyt
     assert call(*arguments) == 0
     output = capsys.readouterr()
     assert "a dark patch (more.csv)" in output.out
-    assert "2 of 3 pictures counted" in output.err
+    assert "2 of 3 images counted" in output.err
 
 
 def test_a_misspelt_option_of_the_refiner_is_named(examples: Path, capsys: pytest.CaptureFixture[str]) -> None:

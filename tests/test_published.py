@@ -20,7 +20,7 @@ INSIDE = np.zeros((6, 8), bool)
 INSIDE[2:5, 1:4] = True
 SHARED = Path(__file__).parents[1].parent / "shared"
 
-# As the folders arrive: picture, its mask (or nothing, where it must not be found), the data set it must be found in.
+# As the folders arrive: image, its mask (or nothing, where it must not be found), the data set it must be found in.
 TREE = [
     ("CAMO-V.1.0-CVIU2019/Images/Train/camourflage_00001.jpg", "CAMO-V.1.0-CVIU2019/GT/camourflage_00001.png", "camo-train"),
     ("CAMO-V.1.0-CVIU2019/Images/Test/camourflage_00012.jpg", "CAMO-V.1.0-CVIU2019/GT/camourflage_00012.png", "camo-test"),
@@ -40,7 +40,7 @@ TREE = [
     ("PASCAL/Imgs/1.jpg", "PASCAL/Imgs/1.png", "pascal-s"),
     ("ISTD_Dataset/train/train_A/1-1.png", "ISTD_Dataset/train/train_B/1-1.png", "istd-train"),
     ("ISTD_Dataset/test/test_A/100-1.png", "ISTD_Dataset/test/test_B/100-1.png", "istd-test"),
-    ("ISTD_Dataset/test/test_C/100-1.png", None, None),  # the shadow-free picture
+    ("ISTD_Dataset/test/test_C/100-1.png", None, None),  # the shadow-free image
     ("DEFOCUS/dataset/train_data/1204source/1.jpg", "DEFOCUS/dataset/train_data/1204gt/1.png", "defocus-train"),
     ("DEFOCUS/dataset/test_data/DUT/dut500-source/3.bmp", "DEFOCUS/dataset/test_data/DUT/dut500-gt/3.bmp", "defocus-dut"),
     ("DEFOCUS/dataset/test_data/CUHK/xu100-source/7.bmp", "DEFOCUS/dataset/test_data/CUHK/xu100-gt/7.bmp", "defocus-cuhk"),

@@ -51,7 +51,7 @@ def build(name: str, model: str, **options) -> torch.nn.Module:
 
 
 class MeanColour:
-    """A transparent encoder: a picture's feature is the mean colour of what is seen, a sentence's is the colour that it names."""
+    """A transparent encoder: an image's feature is the mean colour of what is seen, a sentence's is the colour that it names."""
 
     size, mean, std = (32, 32), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
@@ -63,7 +63,7 @@ class MeanColour:
 
 
 def red_disc_on_green(size: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
-    """A noisy picture [1, 3, size, size] in 0..1 and its mask [size, size]."""
+    """A noisy image [1, 3, size, size] in 0..1 and its mask [size, size]."""
     yy, xx = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
     mask = ((yy - 0.4 * size) ** 2 + (xx - 0.55 * size) ** 2).sqrt() < 0.3 * size
     red, green = torch.tensor([0.7, 0.4, 0.5]), torch.tensor([0.4, 0.7, 0.5])
@@ -163,7 +163,7 @@ def test_the_loss_alone_finds_the_region_from_a_uniform_start(start: float) -> N
 
 def release_crops_loss(picture: torch.Tensor, mask_logits: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
     """The same loss and encoder on the crops of the release, whose two faults are written out here: the mask lies in 0.5..1,
-    and the picture, normalised already, is normalised with mean * 255 and std * 255."""
+    and the image, normalised already, is normalised with mean * 255 and std * 255."""
     mean, std = (torch.tensor(IMAGENET[key]).view(3, 1, 1) for key in ("mean", "std"))
     masks = (100 * (10 * mask_logits).sigmoid()).sigmoid().flatten(0, 1)[:, :, None]
     crops = ((picture - mean) / std).unsqueeze(1) * masks
@@ -205,7 +205,7 @@ def masks(heads: int = 3, batch: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
     return picture, 3 * torch.randn(heads, batch, 2, 12, 10, generator=generator)
 
 
-def test_one_pass_equals_a_pass_for_each_picture_and_head(tiny: str) -> None:
+def test_one_pass_equals_a_pass_for_each_image_and_head(tiny: str) -> None:
     refiner = build("clip", tiny)
     picture, logits = masks()
     single = [refiner(picture[b, None], logits[h, b][None, None]) for h in range(3) for b in range(2)]
@@ -214,13 +214,13 @@ def test_one_pass_equals_a_pass_for_each_picture_and_head(tiny: str) -> None:
 
 def test_the_encoder_is_called_once(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     refiner = build("clip", tiny)
-    pictures_seen, texts_seen = [], []
+    images_seen, texts_seen = [], []
     image, text = refiner.encoder.model.encode_image, refiner.encoder.model.encode_text
-    monkeypatch.setattr(refiner.encoder.model, "encode_image", lambda x: pictures_seen.append(len(x)) or image(x))
+    monkeypatch.setattr(refiner.encoder.model, "encode_image", lambda x: images_seen.append(len(x)) or image(x))
     monkeypatch.setattr(refiner.encoder.model, "encode_text", lambda x: texts_seen.append(len(x)) or text(x))
     for _ in range(2):
         refiner(*masks())
-    assert pictures_seen == [12, 12]
+    assert images_seen == [12, 12]
     assert texts_seen == []  # prompts were encoded when the refiner was built
 
 

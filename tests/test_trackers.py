@@ -54,7 +54,7 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Told]:
     return runs
 
 
-def test_it_gets_numbers_pictures_and_configuration(told: list[Told], tmp_path: Path) -> None:
+def test_it_gets_numbers_images_and_configuration(told: list[Told], tmp_path: Path) -> None:
     run(tmp_path / "mine", **WITH)
     [one] = told
     assert one.settings["project"] == "focus-framework"

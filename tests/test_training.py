@@ -118,7 +118,7 @@ def test_the_checkpoint_predicts(finished: Summary) -> None:
     assert model.description["prompts"][0]["foreground"]
 
 
-def test_every_kind_of_picture_gives_the_same_mask(finished: Summary, tmp_path: Path) -> None:
+def test_every_kind_of_image_gives_the_same_mask(finished: Summary, tmp_path: Path) -> None:
     from PIL import Image
 
     model = focus.load(finished.best, device="cpu")

@@ -36,7 +36,7 @@ def test_bf16_reaches_the_score_of_fp32(tmp_path: Path, monkeypatch: pytest.Monk
         found[precision] = mean(summary.validation["ber"] for summary in done)
         losses[precision] = [line["loss"] for line in lines(done[0].folder)]
     tolerance = 3 * SPREAD * (2 / len(SEEDS)) ** 0.5
-    print(f"BER on practice pictures: fp32 {found['fp32']:.2f}, bf16 {found['bf16']:.2f}, allowed difference {tolerance:.2f}")
+    print(f"BER on practice images: fp32 {found['fp32']:.2f}, bf16 {found['bf16']:.2f}, allowed difference {tolerance:.2f}")
     assert found["fp32"] < UNTRAINED / 2  # they have learned, so that the comparison says something
     assert abs(found["bf16"] - found["fp32"]) <= tolerance
     # It was bf16 indeed, which keeps eight bits: about as good, and not the same numbers.

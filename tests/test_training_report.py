@@ -54,7 +54,7 @@ def described(text: str) -> dict[str, Any]:
 
 def page(summary: Summary, text: str, log: list[Mapping[str, Any]]) -> str:
     config = tiny(**{"data.train": text, "training.seed": 77}).config
-    tiles = {kind: np.zeros((8, 8), np.uint8) for kind in ("picture", "truth", "prediction")}
+    tiles = {kind: np.zeros((8, 8), np.uint8) for kind in ("image", "truth", "prediction")}
     return render(summary, config, described(text), {"Data": text}, {text: tiles}, log)
 
 
@@ -81,7 +81,7 @@ def test_it_needs_nothing_beside_it(tmp_path: Path) -> None:
 
 def test_it_says_what_was_done(tmp_path: Path) -> None:
     text = Elements(page(summary(tmp_path), "a", LOG)).text
-    for said in ("1,234,567", "9.8.7", "40 steps of 2 pictures, 12 s", "step 20", "the best MAE (lower is better)", "standard", "0.2500"):
+    for said in ("1,234,567", "9.8.7", "40 steps of 2 images, 12 s", "step 20", "the best MAE (lower is better)", "standard", "0.2500"):
         assert said in text
     assert "reaches 0.1250" in text  # the lowest baseline, for MAE
     assert re.search(r"Seed\s*77", text)
@@ -105,5 +105,5 @@ def test_a_run_writes_it(tmp_path: Path) -> None:
     best = min((line for line in lines(tmp_path) if "validation_ber" in line), key=lambda line: line["validation_ber"])
     assert f"step {best['step']}:" in found.text
     assert f"{done.test['ber']:.2f}" in found.text
-    assert "8 pictures, 3 for validation, 3 for the test" in found.text
+    assert "8 images, 3 for validation, 3 for the test" in found.text
     assert [tag for tag, _ in found.tags].count("img") == 3 * 3

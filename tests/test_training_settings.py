@@ -29,7 +29,7 @@ def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def frozen_norms(network: Network) -> Network:
-    """Batch norms by their running statistics: the only part in which pictures of a batch meet."""
+    """Batch norms by their running statistics: the only part in which images of a batch meet."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
@@ -45,7 +45,7 @@ def gradients(network: Network, images: torch.Tensor, labels: torch.Tensor) -> d
 
 
 def test_parts_of_a_batch_give_its_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where a picture is all foreground, so that parts have different numbers of masks; exact but for batch norm."""
+    """Also where an image is all foreground, so that parts have different numbers of masks; exact but for batch norm."""
     from focus_framework.training import update
 
     original = update.Update.__call__
@@ -193,5 +193,5 @@ def test_a_dry_run_tells_time_and_memory_and_writes_nothing(
     found = json.loads(capsys.readouterr().out)
     assert found["seconds"] >= found["seconds_a_step"] * found["steps"] > 0
     assert found["memory_mib"] > 50
-    assert found["pictures"] == 8
+    assert found["images"] == 8
     assert list(tmp_path.iterdir()) == []

@@ -120,7 +120,7 @@ class TestOneRunInAFolder:
         assert "training.seed = 3, was 0" in message
         assert "decoder.layers = 3, was 2" in message
         assert "data.practice_count = 9, was 8" in message
-        assert "number of training pictures = 9, was 8" in message
+        assert "number of training images = 9, was 8" in message
         assert "training.steps" not in message
 
     def test_another_task_is_named(self, begun: Path) -> None:
@@ -227,7 +227,7 @@ class TestNumbers:
             return state
 
         monkeypatch.setattr(loop.Update, "state", poisoned)
-        with pytest.raises(DivergedError, match="the weights are no numbers any more at step 4"):
+        with pytest.raises(DivergedError, match="the weights are NaN or infinite at step 4"):
             run(tmp_path)
         assert saved(tmp_path).step == 2
 
@@ -264,7 +264,7 @@ class TestMemory:
         for name, tensor in saved(by_hand.folder).update["network"].items():
             assert torch.equal(tensor, weights[name]), name
         room_for(0)
-        with pytest.raises(MemoryShortError, match="not even one picture"):
+        with pytest.raises(MemoryShortError, match="not even one image"):
             run(tmp_path / "none", **settings, **{"training.auto_batch": True})
 
 
@@ -281,10 +281,10 @@ def pictures(tmp_path: Path) -> Iterator[Path]:
 class TestData:
     settings = {"data.validation_share": 0.25, "preprocessing.resize": "square"}  # noqa: RUF012  (never changed)
 
-    def test_a_picture_that_becomes_unreadable_stops_the_run(self, pictures: Path, tmp_path: Path) -> None:
+    def test_a_image_that_becomes_unreadable_stops_the_run(self, pictures: Path, tmp_path: Path) -> None:
         def spoil() -> None:
             for picture in (pictures / "images").iterdir():
-                picture.write_bytes(b"no picture")
+                picture.write_bytes(b"no image")
 
         with pytest.raises(DataError, match=r"images/\d.png"):
             start(tmp_path / "run", at_step(2, spoil), **self.settings, **{"data.train": str(pictures)})
@@ -295,7 +295,7 @@ class TestData:
         monkeypatch.setattr(logging.getLogger("focus_framework"), "propagate", True)  # the command line turns it off
         training = {"data.train": f"images={pictures / 'images'},masks={pictures / 'masks'}", "data.unreadable": "skip"}
         bad = pictures / "images/3.png"
-        bad.write_bytes(b"no picture")
+        bad.write_bytes(b"no image")
         run(tmp_path / "run", **self.settings, **training, **{"training.steps": 8})
         last = lines(tmp_path / "run")[-1]
         state = saved(tmp_path / "run")
@@ -313,5 +313,5 @@ class TestData:
             os.kill(child.pid, signal.SIGKILL)
             child.join(5)
 
-        with pytest.raises(DataError, match=r"a process that reads pictures has died .*data.workers"):
+        with pytest.raises(DataError, match=r"a process that reads images has died .*data.workers"):
             start(tmp_path / "run", at_step(1, kill_one), **{"data.workers": 1, "training.steps": 50})

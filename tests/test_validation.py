@@ -24,7 +24,7 @@ from focus_framework.training.validation import score
 
 @dataclass(frozen=True)
 class Kept:
-    """A picture and its mask in memory."""
+    """An image and its mask in memory."""
 
     name: str
     image: NDArray[np.uint8]
@@ -38,7 +38,7 @@ class Kept:
 
 
 class Recorded(Model):
-    """Predicts a picture once and says the same of it ever after: in a batch of another size a map differs by some 1e-7, which rounding
+    """Predicts an image once and says the same of it ever after: in a batch of another size a map differs by some 1e-7, which rounding
     to 8 bits can make a whole level."""
 
     def stream(self, images: Iterable[ImageLike], *, batch_size: int = 8) -> Iterator[Result]:
@@ -73,7 +73,7 @@ def test_scores_are_those_of_evaluate(model: Model, samples: list[Kept]) -> None
 
 
 def test_maxima_are_those_of_the_mean_curve(model: Model, samples: list[Kept]) -> None:
-    """Which is not what the mean of the maxima of each picture would be."""
+    """Which is not what the mean of the maxima of each image would be."""
     maps = [torch.from_numpy(np.rint(model.predict(one.image).probability * 255) / 255) for one in samples]
     curves = torch.cat([metrics.f_beta_curve(a[None], torch.from_numpy(one.mask)[None]) for a, one in zip(maps, samples, strict=True)])
     found = score(model, [(one.image, one.mask) for one in samples], ["f_beta_max"])["f_beta_max"]
@@ -85,7 +85,7 @@ def test_nothing_to_score_is_not_a_number(model: Model) -> None:
     assert np.isnan(score(model, [], ["f_beta_max", "mae"])["mae"])
 
 
-def test_a_picture_that_cannot_be_read_is_left_out_or_stops(model: Model, samples: list[Kept]) -> None:
+def test_a_image_that_cannot_be_read_is_left_out_or_stops(model: Model, samples: list[Kept]) -> None:
     class Spoilt(list[tuple[NDArray[np.uint8], NDArray[np.bool_]]]):
         def __getitem__(self, index):  # type: ignore[no-untyped-def]
             if index == 1:

@@ -51,7 +51,7 @@ class Lopsided(Recorder):
 
 
 def expected(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """What `Recorder` says of a picture that is not resized: both queries agree, so the map is the sigmoid itself."""
+    """What `Recorder` says of an image that is not resized: both queries agree, so the map is the sigmoid itself."""
     return 1 / (1 + np.exp(4 - 8 * (picture[..., 0] / 255)))
 
 
@@ -96,12 +96,12 @@ def test_spans_cover_an_axis_and_their_weights_add_up_to_one(extent: int, tile: 
 
 def test_a_tile_fades_out_where_it_ends() -> None:
     first, second = spans(100, 64, 0.25)[:2]
-    assert first.weights[0] == 1  # the border of the picture is no seam
+    assert first.weights[0] == 1  # the border of the image is no seam
     assert first.weights[-1] < 0.01
     assert second.weights[0] < 0.01
 
 
-def test_a_picture_of_the_size_of_a_tile_is_not_changed_by_tiling() -> None:
+def test_a_image_of_the_size_of_a_tile_is_not_changed_by_tiling() -> None:
     picture = noise(90, 128)
     plain, tiled = (model(Lopsided(), tile=tile).predict(picture).probability for tile in (0, 128))
     assert np.array_equal(plain, tiled)
@@ -121,7 +121,7 @@ def test_a_tile_too_small_to_be_worth_a_pass_is_refused() -> None:
         with_prediction(resolve("shadow").config, {"tile": 3})
 
 
-def test_no_pass_sees_more_than_a_tile_of_a_large_picture() -> None:
+def test_no_pass_sees_more_than_a_tile_of_a_large_image() -> None:
     network = Recorder()
     given: list[tuple[int, int]] = []
     seer = model(network, tile=256)
@@ -138,7 +138,7 @@ def test_no_pass_sees_more_than_a_tile_of_a_large_picture() -> None:
     assert {shape[2:] for shape in network.seen} == {(64, 64)}
 
 
-def test_a_constant_picture_has_a_map_without_seams() -> None:
+def test_a_constant_image_has_a_map_without_seams() -> None:
     picture = np.full((300, 333, 3), 150, np.uint8)
     probability = model(tile=64, flip=True, scales=[0.75, 1.5]).predict(picture).probability
     np.testing.assert_allclose(probability, expected(picture), atol=1e-6)
@@ -153,15 +153,15 @@ def test_a_border_between_disagreeing_tiles_is_smooth() -> None:
     assert np.abs(np.diff(row)).max() < 0.05
 
 
-def test_with_flip_the_map_of_the_mirrored_picture_is_the_mirrored_map() -> None:
+def test_with_flip_the_map_of_the_mirrored_image_is_the_mirrored_map() -> None:
     config, network = tiny_network()
     picture = noise(70, 100)
     seer = Model(with_prediction(config, {"flip": True}), network)  # type: ignore[arg-type]
-    of_picture, of_mirrored = (seer.predict(image).probability for image in (picture, np.ascontiguousarray(picture[:, ::-1])))
-    assert of_picture.shape == (70, 100)
-    np.testing.assert_allclose(of_mirrored, of_picture[:, ::-1], atol=1e-6)
+    of_image, of_mirrored = (seer.predict(image).probability for image in (picture, np.ascontiguousarray(picture[:, ::-1])))
+    assert of_image.shape == (70, 100)
+    np.testing.assert_allclose(of_mirrored, of_image[:, ::-1], atol=1e-6)
     alone = Model(config, network).predict(picture).probability  # type: ignore[arg-type]
-    assert np.abs(alone - of_picture).max() > 1e-4
+    assert np.abs(alone - of_image).max() > 1e-4
 
 
 def test_views_are_averaged_as_probabilities() -> None:
@@ -182,7 +182,7 @@ def test_scales_are_multiples_of_the_network_size() -> None:
     assert Model(square, network).padded_size(100, 150, 0.8) == (64, 64)  # type: ignore[arg-type]
 
 
-def test_pictures_of_mixed_sizes_come_in_order_and_share_batches() -> None:
+def test_images_of_mixed_sizes_come_in_order_and_share_batches() -> None:
     network = Recorder()
     pictures = [noise(*size, seed=seed) for seed, size in enumerate([(64, 96), (96, 64), (64, 96), (96, 64), (64, 96)])]
     results = model(network).predict(tuple(pictures), batch_size=4)
@@ -203,7 +203,7 @@ def test_batches_are_halved_until_they_fit(caplog: pytest.LogCaptureFixture) -> 
     assert [record.getMessage() for record in caplog.records] == ["memory is short: predicting in batches of 2 from here on"]
 
 
-def test_one_picture_too_large_says_what_to_do() -> None:
+def test_one_image_too_large_says_what_to_do() -> None:
     with pytest.raises(DeviceError, match="--tile 500"):
         model(Recorder(room=0)).predict(noise(600, 1000))
 

@@ -17,8 +17,8 @@ class SigLipRefiner(RegionRefiner):
         self.scale, self.bias = float(encoder.model.logit_scale.exp()), float(encoder.model.logit_bias)
 
     def loss(self, features):
-        """Features of the regions [heads, pictures, 2, D], of length one, against the two prompts: one scalar."""
-        logits = self.scale * features @ self.text.mT + self.bias  # [heads, pictures, 2 regions, 2 prompts]
+        """Features of the regions [heads, images, 2, D], of length one, against the two prompts: one scalar."""
+        logits = self.scale * features @ self.text.mT + self.bias  # [heads, images, 2 regions, 2 prompts]
         belongs = 2 * torch.eye(2, device=logits.device) - 1
         return -F.logsigmoid(belongs * logits).sum(-1).mean()
 

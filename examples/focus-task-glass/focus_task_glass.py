@@ -23,7 +23,7 @@ def focus_tasks():
 
 
 def practice(random, size):
-    """One practice picture [size, size, 3] uint8 and its mask [size, size] bool; all chance comes from `random`.
+    """One practice image [size, size, 3] uint8 and its mask [size, size] bool; all chance comes from `random`.
 
     The cue: what lies behind glass is displaced, a little tinted, and the glass shines. Opaque things shine too.
     """

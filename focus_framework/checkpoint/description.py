@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself: enough to build the network again, to prepare pictures for it and to name where all came from."""
+"""What a checkpoint says of itself: enough to build the network again, to prepare images for it and to name where all came from."""
 
 from __future__ import annotations
 

@@ -79,9 +79,7 @@ def _opened(path: str | Path, device: str) -> Iterator[Any]:
     try:
         file = safe_open(path, "pt", device=device)
     except SafetensorError as error:
-        raise WeightsError(
-            f"{path} is no whole .safetensors file, perhaps cut short on the way ({error}); fetch or copy it again"
-        ) from error
+        raise WeightsError(f"{path} is not a complete .safetensors file; it may be truncated ({error}); fetch or copy it again") from error
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
     with file:

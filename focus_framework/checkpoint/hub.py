@@ -18,7 +18,7 @@ def fetch(reference: str) -> Path:
     `WeightsError` that says which file to fetch and how to give it."""
     match = re.fullmatch(r"hf://([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?", reference)
     if not match:
-        raise ConfigError(f"{reference!r} is no name on the hub; write hf://owner/name, e.g. hf://geshang/focus_large_sd")
+        raise ConfigError(f"{reference!r} is not a name on the hub; write hf://owner/name, e.g. hf://geshang/focus_large_sd")
     repository, revision = match.groups()
     from huggingface_hub import HfApi, hf_hub_download
 

@@ -53,7 +53,7 @@ def _unpickled(path: Path) -> Any:
             raise WeightsError(f"{path} is refused: {reason}; a pickle may hold tensors, numpy arrays and numbers, no code") from error
         except (RuntimeError, EOFError, ValueError, TypeError, KeyError) as error:  # all of which torch raises for broken files
             reason = str(error).split(". ")[0].strip() or type(error).__name__
-            raise WeightsError(f"{path} cannot be read as a file of torch.save, it may be cut short ({reason}); fetch it again") from error
+            raise WeightsError(f"{path} cannot be read as a file of torch.save, it may be truncated ({reason}); fetch it again") from error
 
 
 def _numpy_parts() -> list[Any]:

@@ -16,14 +16,17 @@ from ..errors import FocusError, did_you_mean
 from ..version import __version__
 
 COMMANDS = {
-    "train": ("train:train", "Train on a task's pictures, or on its practice images."),
-    "predict": ("predict:predict", "Write the masks of pictures, at the pictures' own size."),
+    "train": ("train:train", "Train on a task's images, or on its practice images."),
+    "predict": ("predict:predict", "Write the masks of images, at the images' own size."),
     "evaluate": ("evaluate:evaluate", "Measure a checkpoint on data sets, or mask files against the true masks."),
-    "data": ("data:data", "List known data sets; check, look at and make pairs of picture and mask."),
+    "data": ("data:data", "List known data sets; check, look at and make pairs of image and mask."),
     "checkpoint": ("checkpoint:checkpoint", "Show what a checkpoint holds; import a released one."),
     "prompts": ("prompts:prompts", "Show the prompts of a task, and try prompts on examples."),
     "plugins": ("plugins:plugins", "List what is installed, from where, and what is broken."),
-    "bench": ("bench:bench", "Time the stages of inference and training, with the compiled deformable attention and without."),
+    "bench": (
+        "bench:bench",
+        "Measure the speed of each stage of inference and training, with and without the compiled deformable attention.",
+    ),
     "doctor": ("doctor:doctor", "Show versions, device, which deformable attention runs and why, and what is wrong."),
 }
 """Name of a command: where it lies in this package, and its one-line help (a test keeps it equal to the command's own)."""
@@ -83,7 +86,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, params=[_debug_option()], context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="focus", message="%(prog)s %(version)s")
 def focus() -> None:
-    """Find the foreground of pictures: what stands out, hides, casts a shadow, is in focus or was pasted in.
+    """Find the foreground of images: what stands out, hides, casts a shadow, is in focus or was pasted in.
 
     The task is a plugin; focus plugins list shows those installed. Results go to stdout, all else to stderr.
     """
@@ -131,4 +134,4 @@ def _describe(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return f"{type(error).__name__}: {error}\nThis was not foreseen; the same call with --debug shows where it happened."
+    return f"{type(error).__name__}: {error}\nUnexpected error, please report it; the same call with --debug shows where it happened."

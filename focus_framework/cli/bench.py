@@ -10,7 +10,7 @@ from .common import json_option, note, print_json
 @click.command()
 @click.option("--preset", default="quick", show_default=True, help="The preset to time: quick, paper-large or paper-giant.")
 @click.option("--image-size", type=click.IntRange(min=32), help="Pixels of a side; default: the preset's. Rounded up to 32.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Pictures at a time.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Images at a time.")
 @click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True, help="Times each is run; medians are shown.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any other setting by its dotted name.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
@@ -18,7 +18,7 @@ from .common import json_option, note, print_json
 def bench(
     preset: str, image_size: int | None, batch_size: int, repeats: int, assignments: tuple[str, ...], device: str, as_json: bool
 ) -> None:
-    """Time the stages of inference and training, with the compiled deformable attention and without."""
+    """Measure the speed of each stage of inference and training, with and without the compiled deformable attention."""
     from ..config.schema import resolve
     from ..deploy.bench import bench as measure
     from ..deploy.bench import rows

@@ -67,7 +67,7 @@ def _print(facts: dict[str, Any]) -> None:
         "task": f"{facts['task']}: {facts['title']}",
         "metrics": ", ".join(facts["metrics"]),
         **{kind: facts[kind] for kind in ("backbone", "enhancer", "refiner")},
-        "pictures": f"{size}, mean {pictures['mean']}, std {pictures['std']}",
+        "images": f"{size}, mean {pictures['mean']}, std {pictures['std']}",
         "mask rule": facts["prediction"]["rule"],
         "licence": facts["licence"] or "not said",
     }

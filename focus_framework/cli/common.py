@@ -25,14 +25,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 
 def prediction_options(command: Callable[..., None]) -> Callable[..., None]:
-    """How a model sees a picture; the command gets what was given as one mapping, `prediction`, for `load`."""
+    """How a model sees an image; the command gets what was given as one mapping, `prediction`, for `load`."""
     options = (
         click.option("--flip/--no-flip", default=None, help="Average with the mask of the mirror image."),
         click.option(
             "--scales", callback=_numbers, metavar="S,...", help="Average over these multiples of the network's size: 0.75,1,1.25."
         ),
         click.option(
-            "--tile", type=int, metavar="PIXELS", help="Cut larger pictures into tiles of this side, blended where they overlap; 0: never."
+            "--tile", type=int, metavar="PIXELS", help="Cut larger images into tiles of this side, blended where they overlap; 0: never."
         ),
         click.option("--overlap", type=float, metavar="SHARE", help="Share of a tile that it has in common with the next one."),
         click.option("--temperature", type=float, metavar="T", help="Below 1 makes soft maps sharper, above 1 softer; 1: as they come."),
@@ -51,7 +51,7 @@ def _numbers(context: click.Context, parameter: click.Parameter, value: str | No
     try:
         return None if value is None else [float(part) for part in value.split(",")]
     except ValueError:
-        raise click.BadParameter(f"{value!r} is no list of numbers such as 0.75,1,1.25") from None
+        raise click.BadParameter(f"{value!r} is not a list of numbers such as 0.75,1,1.25") from None
 
 
 def print_json(result: Mapping[str, Any]) -> None:
@@ -137,7 +137,7 @@ class Progress:
     def show(self, share: float, text: str) -> None:
         """So much of the work is done, 0 to 1."""
         now = time.monotonic()
-        if self._bar is None and sys.stderr.isatty():  # not before: of several processes only the one that leads gets here
+        if self._bar is None and sys.stderr.isatty():  # not before: of several processes only the main one gets here
             self._start_bar()
         if self._bar:
             self._bar.update(self._task, completed=share, text=text)

@@ -18,7 +18,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 @click.group()
 def data() -> None:
-    """List known data sets; check, look at and make pairs of picture and mask."""
+    """List known data sets; check, look at and make pairs of image and mask."""
 
 
 def _root_option(command: Command) -> Command:
@@ -110,15 +110,15 @@ def check(reference: str, good_pairs: Path | None, task_plugin: str | None, data
 @data.command()
 @click.argument("reference", metavar="D")
 @click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), default="preview.png", show_default=True, help="The picture to write."
+    "--out", type=click.Path(path_type=Path, dir_okay=False), default="preview.png", show_default=True, help="The image to write."
 )
 @click.option("--count", type=click.IntRange(min=1), default=24, show_default=True, help="Pairs to show, evenly spread over all.")
-@click.option("--size", type=click.IntRange(min=16), default=160, show_default=True, help="Pixels of a picture on the sheet.")
+@click.option("--size", type=click.IntRange(min=16), default=160, show_default=True, help="Pixels of an image on the sheet.")
 @_task_option
 @_root_option
 @json_option
 def preview(reference: str, out: Path, count: int, size: int, task_plugin: str | None, data_root: str | None, as_json: bool) -> None:
-    """Draw a contact sheet of D, pictures and masks.
+    """Draw a contact sheet of D, images and masks.
 
     D is what --data of focus train takes, practice for the practice images of a task too.
     """
@@ -138,14 +138,14 @@ def preview(reference: str, out: Path, count: int, size: int, task_plugin: str |
 @click.option("--size", type=click.IntRange(min=16), default=256, show_default=True, help="Pixels of a side.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(
-    "--split", type=click.Choice(["train", "validation", "test"]), default="train", show_default=True, help="Pictures differ between these."
+    "--split", type=click.Choice(["train", "validation", "test"]), default="train", show_default=True, help="Images differ between these."
 )
 @click.option("--from", "photographs", metavar="D", help="Compose them of these photographs and the masks of things in them.")
 @json_option
 def generate(task: str, out: Path, count: int, size: int, seed: int, split: Any, photographs: str | None, as_json: bool) -> None:
     """Write practice images of TASK: OUT/images and OUT/masks.
 
-    They are drawn by procedure; with --from images=DIR,masks=DIR they are composed of photographs: objects out of focus around, spliced
+    They are procedurally generated; with --from images=DIR,masks=DIR they are composed of photographs: objects out of focus around, spliced
     in, recoloured into their background, or throwing a shadow, as the task wants it.
     """
     from ..data.generate import write_composed, write_practice

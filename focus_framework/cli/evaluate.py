@@ -33,17 +33,17 @@ new_file = click.Path(dir_okay=False, path_type=Path)
     "--data", multiple=True, metavar="D", help="A known data set or a folder with images/ and masks/; may be given several times."
 )
 @click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the known data sets lie.")
-@click.option("--protocol", default="standard", show_default=True, type=click.Choice(["standard", "release"]), help="By which rules.")
+@click.option(
+    "--protocol", default="standard", show_default=True, type=click.Choice(["standard", "release"]), help="The evaluation protocol."
+)
 @prediction_options
 @click.option(
-    "--batch-size", default=8, show_default=True, type=click.IntRange(min=1), help="Pictures together; fewer where memory is short."
+    "--batch-size", default=8, show_default=True, type=click.IntRange(min=1), help="Images together; fewer where memory is short."
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option("--csv", "csv_file", type=new_file, metavar="FILE", help="Also write the table as CSV.")
 @click.option("--latex", "latex_file", type=new_file, metavar="FILE", help="Also write the table for LaTeX.")
-@click.option(
-    "--report", "report_file", type=new_file, metavar="FILE", help="Also write a page of HTML: tables, curves, pictures, every image."
-)
+@click.option("--report", "report_file", type=new_file, metavar="FILE", help="Also write a page of HTML: tables, curves and every image.")
 @json_option
 def evaluate(
     checkpoint: str | None,
@@ -63,7 +63,7 @@ def evaluate(
 ) -> None:
     """Measure a checkpoint on data sets, or mask files against the true masks.
 
-    With --checkpoint, the data are --data, or else practice pictures of the task that were not trained on. With --predictions, the
+    With --checkpoint, the data are --data, or else practice images of the task that were not trained on. With --predictions, the
     truth is --masks or one --data.
 
     Numbers of the protocol standard equal PySODMetrics and scikit-learn; release is what the authors of FOCUS print (binarised maps).

@@ -46,7 +46,7 @@ def _print_rows(entries: list[Entry]) -> None:
 @click.option("--kind", type=click.Choice(["task", "backbone", "enhancer", "refiner"]), help="Where kinds share a name.")
 @json_option
 def info(name: str, kind: str | None, as_json: bool) -> None:
-    """Show everything that plugin NAME says of itself.
+    """Show the description and options of plugin NAME.
 
     A task is also found as module:attribute or path/to/file.py.
     """

@@ -1,4 +1,4 @@
-"""``focus predict``: masks for pictures and folders of pictures."""
+"""``focus predict``: masks for images and folders of images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .common import Progress, json_option, note, prediction_options, print_json
 )
 @prediction_options
 @click.option(
-    "--batch-size", default=8, show_default=True, type=click.IntRange(min=1), help="Pictures together; fewer where memory is short."
+    "--batch-size", default=8, show_default=True, type=click.IntRange(min=1), help="Images together; fewer where memory is short."
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @json_option
@@ -38,10 +38,10 @@ def predict(
     device: str,
     as_json: bool,
 ) -> None:
-    """Write the masks of pictures, at the pictures' own size.
+    """Write the masks of images, at the images' own size.
 
-    A folder stands for the pictures in it. A file is named after its picture, OUT/STEM.png; with several forms each has a folder of its
-    own, OUT/FORM/STEM.png; rle is one file, OUT/rle.json. A second picture of the same stem becomes STEM-2.
+    A folder stands for the images in it. A file is named after its image, OUT/STEM.png; with several forms each has a folder of its
+    own, OUT/FORM/STEM.png; rle is one file, OUT/rle.json. A second image of the same stem becomes STEM-2.
     """
     from ..inference.outputs import find_sources, parse_forms, write_predictions
 
@@ -61,7 +61,7 @@ def predict(
         )
     for path, error in report.failed.items():
         note(f"failed: {path}: {error}" if str(path) not in error else f"failed: {error}")
-    note(f"wrote predictions of {len(report.written)} of {len(sources)} pictures to {out}")
+    note(f"wrote predictions of {len(report.written)} of {len(sources)} images to {out}")
     if as_json:
         print_json(
             {

@@ -45,7 +45,7 @@ def _chosen(task: str, settings: dict[str, Any], options: dict[str, Any]) -> tup
     entry = registry().find_task(task)
     found: Task = entry.get()
     options |= {f"prompts.{side}": settings[f"{side}_prompt"] for side in ("foreground", "background")}
-    resolved = resolve(found.name, wishes=found.defaults, file=settings["file"], assignments=settings["assignments"], options=options)
+    resolved = resolve(found.name, defaults=found.defaults, file=settings["file"], assignments=settings["assignments"], options=options)
     return found, resolved.config, choose(found, resolved.config.prompts, resolved.sources, entry.distribution)
 
 
@@ -77,7 +77,7 @@ def show(task: str, as_json: bool, **settings: Any) -> None:
 
 @prompts.command("try")
 @prompt_options
-@click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of pictures.")
+@click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of images.")
 @click.option("--masks", required=True, type=click.Path(path_type=Path), help="Folder of their masks, white is foreground.")
 @click.option("--pairs", "pairs_file", type=click.Path(path_type=Path), help="More prompt pairs: a CSV, JSON or TOML file.")
 @click.option("--refiner", metavar="NAME", shell_complete=complete_plugins("refiner"), help="What compares; clip if not given.")
@@ -97,7 +97,7 @@ def try_(
 ) -> None:
     """Rank prompt pairs of TASK by how well they tell true foreground from background.
 
-    The pairs are those that a run would use, the task's named alternatives, and those of --pairs. Each picture is shown to CLIP
+    The pairs are those that a run would use, the task's named alternatives, and those of --pairs. Each image is shown to CLIP
     twice, through its mask and through the rest. "foreground" is the share of foreground crops nearer to the foreground prompt,
     "background" that of background crops nearer to the background prompt, "margin" how much nearer (a difference of cosines) the
     foreground crops are, with its standard deviation. Pairs are sorted by the mean of both shares.
@@ -110,7 +110,7 @@ def try_(
     pairs = candidates(found, chosen, pairs_file)
     files = find_pairs(f"images={images},masks={masks}", task=found, root=None)
     judge = load_judge(config, chosen)
-    with Progress(len(files), "pictures") as progress:
+    with Progress(len(files), "images") as progress:
         examples = read_examples(_counted(files, progress))
         scores = score_pairs(judge, examples, pairs, templates=config.prompts.templates)
     count = scores[0].count
@@ -122,4 +122,4 @@ def try_(
         shares = f"{100 * score.foreground_right:8.1f} %  {100 * score.background_right:8.1f} %"
         click.echo(f"{shares}  {score.margin:+.4f} ± {score.spread:.4f}  {score.prompts.foreground} ({score.prompts.source})")
         click.echo(f"{'':43}{score.prompts.background}")
-    note(f"{count} of {len(files)} pictures counted; a mask that is empty or covers everything tells nothing")
+    note(f"{count} of {len(files)} images counted; a mask that is empty or covers everything tells nothing")

@@ -53,16 +53,16 @@ SETTINGS = {
     "prompts.foreground": click.Option(["--foreground-prompt"], metavar="TEXT", help="Sentence for what lies inside the mask."),
     "prompts.background": click.Option(["--background-prompt"], metavar="TEXT", help="Sentence for what lies outside the mask."),
     "preprocessing.size": click.Option(["--image-size"], type=int, help="Side of the network's input, a multiple of 32."),
-    "training.batch_size": click.Option(["--batch-size"], type=int, help="Pictures a step."),
+    "training.batch_size": click.Option(["--batch-size"], type=int, help="Images a step."),
     "training.steps": click.Option(["--steps"], type=int, help="Length of the run."),
     "training.minutes": click.Option(["--minutes"], type=float, help="Length of the run as a time; the schedule follows it."),
-    "training.learning_rate": click.Option(["--learning-rate"], type=float, help="The highest learning rate."),
-    "training.seed": click.Option(["--seed"], type=int, help="What all chance follows from."),
-    "training.precision": click.Option(["--precision"], metavar="fp32|bf16|fp16", help="Of the network's arithmetic."),
+    "training.learning_rate": click.Option(["--learning-rate"], type=float, help="The highest learning rate of the schedule."),
+    "training.seed": click.Option(["--seed"], type=int, help="Random seed: the same seed gives the same run."),
+    "training.precision": click.Option(["--precision"], metavar="fp32|bf16|fp16", help="Numeric precision of the network."),
     "training.device": click.Option(["--device"], help="auto, cpu, cuda, cuda:1 or mps."),
     "training.checkpoint_every": click.Option(["--checkpoint-every"], type=int, metavar="STEPS", help="Steps between checkpoints."),
     "training.auto_batch": click.Option(
-        ["--auto-batch"], is_flag=True, default=None, help="Work a batch through in as few parts as fit into memory."
+        ["--auto-batch"], is_flag=True, default=None, help="Split each batch into as few micro-batches as fit into memory."
     ),
     "training.compile": click.Option(["--compile"], is_flag=True, default=None, help="Let torch.compile make the network faster."),
     "refiner.options.model": click.Option(["--clip-model"], metavar="NAME", help="The refiner's CLIP, a model of open_clip."),
@@ -81,7 +81,7 @@ TASK = click.Option(
 @click.option("--config", "file", type=click.Path(path_type=Path), help="Settings as TOML, as a run folder's config.toml has them.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting, e.g. training.weight_decay=0.1; repeatable.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the run; default: runs/TASK, numbered.")
-@click.option("--resume", metavar="RUN", type=click.Path(path_type=Path), help="Go on with the run in this folder.")
+@click.option("--resume", metavar="RUN", type=click.Path(path_type=Path), help="Resume the run in this folder.")
 @click.option("--dry-run", is_flag=True, help="Build everything, do two steps, estimate time and memory, and write nothing.")
 @click.option("--show-config", is_flag=True, help="Print all settings and where each came from, and stop.")
 @json_option
@@ -97,7 +97,7 @@ def train(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Train on a task's pictures, or on its practice images.
+    """Train on a task's images, or on its practice images.
 
     A setting is decided by the command line, else --set, else --config, else the task plugin, else the preset.
     """
@@ -115,7 +115,7 @@ def train(
     entry = registry().find_task(reference)
     given = {setting: options[str(option.name)] for setting, option in SETTINGS.items()}
     task = entry.get()
-    resolved = resolve(task.name, preset=preset, wishes=task.defaults, file=file, assignments=assignments, options=given)
+    resolved = resolve(task.name, preset=preset, defaults=task.defaults, file=file, assignments=assignments, options=given)
     if show_config:
         _show_config(resolved, as_json)
         return
@@ -133,7 +133,7 @@ def train(
             note(str(stop))
         click.get_current_context().exit(stop.exit_code)
     if summary is None:
-        return  # the process that leads the run tells what came of it
+        return  # the main process reports the result
     if as_json:
         print_json(summary.as_json())
     else:
@@ -146,11 +146,11 @@ def _rehearse(resolved: Resolved, entry: Entry, as_json: bool) -> None:
 
     found = rehearse(resolved, entry)
     if found is None:
-        return  # the process that leads tells
+        return  # the main process reports
     if as_json:
         print_json(found.as_json())
         return
-    click.echo(f"{found.pictures} pictures, {found.parameters / 1e6:.1f} M trained parameters on {found.device}")
+    click.echo(f"{found.images} images, {found.parameters / 1e6:.1f} M trained parameters on {found.device}")
     click.echo(f"{found.seconds_a_step:.2f} s a step; {found.steps} steps in about {timedelta(seconds=round(found.seconds))}")
     click.echo(f"memory: {found.memory_mib} MiB; nothing was written")
 
@@ -197,7 +197,7 @@ def _show_summary(summary: Summary, task: Task) -> None:
     if summary.baselines:
         ranked = sorted(summary.baselines.items(), key=lambda row: row[1], reverse=task.primary_metric not in LOWER_IS_BETTER)
         told = ", ".join(f"{name} {score:.4f}" for name, score in ranked)
-        click.echo(f"{task.primary_metric} of what needs no learning, on the test pictures: {told}")
+        click.echo(f"{task.primary_metric} of the best non-learned baseline, on the test images: {told}")
     click.echo(f"{summary.steps} steps in {summary.seconds:.0f} s")
     places = {"best checkpoint": summary.best, "latest": summary.checkpoint, "contact sheet": summary.samples, "report": summary.report}
     for what, path in places.items():

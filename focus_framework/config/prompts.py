@@ -113,7 +113,7 @@ def read_pairs(path: Path) -> tuple[Prompts, ...]:
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except (KeyError, TypeError, ValueError) as error:  # ValueError: what the readers of TOML, JSON and UTF-8 raise
-        raise ConfigError(f"{path} holds no list of pairs with foreground and background: {error}") from error
+        raise ConfigError(f"{path} does not hold a list of pairs with foreground and background: {error}") from error
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     if not pairs:
@@ -148,7 +148,7 @@ class PairScore:
 
 
 def load_judge(config: RunConfig, pairs: Sequence[Prompts]) -> PromptJudge:
-    """The refiner of `config`, or `clip` where it has none, ready for pictures `[3, H, W]` in 0..1.
+    """The refiner of `config`, or `clip` where it has none, ready for images `[3, H, W]` in 0..1.
 
     Raises `ConfigError` where that refiner cannot compare prompts.
     """
@@ -168,7 +168,7 @@ def load_judge(config: RunConfig, pairs: Sequence[Prompts]) -> PromptJudge:
 
 
 def read_examples(pairs: Iterable[Pair]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pictures `[3, H, W]` in 0..1 and their masks `[H, W]` bool, without those whose mask is empty or covers everything."""
+    """Images `[3, H, W]` in 0..1 and their masks `[H, W]` bool, without those whose mask is empty or covers everything."""
     import torch
 
     from ..files.images import read_image, read_mask
@@ -198,9 +198,9 @@ def score_pairs(
     *,
     templates: Sequence[str] = ("{}",),
 ) -> list[PairScore]:
-    """Score prompt pairs on pictures whose true masks are known, the best pair first.
+    """Score prompt pairs on images whose true masks are known, the best pair first.
 
-    An example is a picture `[3, H, W]` as `judge` was built to take it, and its mask `[H, W]` bool. Each pair is put into
+    An example is an image `[3, H, W]` as `judge` was built to take it, and its mask `[H, W]` bool. Each pair is put into
     each of `templates` and averaged, as in training. Raises `ConfigError` where there is no example.
     """
     import torch
@@ -215,7 +215,7 @@ def score_pairs(
         own, other = ((features * side).sum(-1) for side in (sentences, sentences.flip(1)))  # [pairs, 2 regions]
         margins.append((own - other).double().cpu())
     if not margins:
-        raise ConfigError("there are no examples to score prompts on: every mask is empty or covers its whole picture")
+        raise ConfigError("there are no examples to score prompts on: every mask is empty or covers its whole image")
     table = torch.stack(margins)  # [examples, pairs, 2 regions]
     right = (table > 0).double().mean(0)
     mean, spread = table[..., 0].mean(0), table[..., 0].std(0, correction=0)

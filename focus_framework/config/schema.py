@@ -1,6 +1,6 @@
 """A run's configuration: every setting a pydantic field, and for every value the layer it came from.
 
-Layers, the stronger later: the fields' own defaults, preset, the task plugin's wishes, a TOML file, ``--set``, the command line.
+Layers, the stronger later: the fields' own defaults, preset, the task's defaults, a TOML file, ``--set``, the command line.
 A setting is named by its dotted path, e.g. ``training.learning_rate``.
 """
 
@@ -111,12 +111,12 @@ class DataConfig(Section):
     root: str = Field("", description="folder that holds the published data sets")
     augmentation: Literal["none", "plain", "paper", "release"] = "plain"
     workers: int = Field(-1, ge=-1, description="loader processes; -1: as many as there are spare cores, 0: none")
-    unreadable: Literal["stop", "skip"] = Field("stop", description="a picture that cannot be read: stop, or take another and count it")
+    unreadable: Literal["stop", "skip"] = Field("stop", description="an image that cannot be read: stop, or take another and count it")
     practice_count: int = Field(1024, ge=1, description="practice images drawn for training")
 
 
 class PreprocessingConfig(Section):
-    """How a picture becomes network input; carried by the checkpoint."""
+    """How an image becomes network input; carried by the checkpoint."""
 
     size: int = Field(512, ge=64, multiple_of=32)
     resize: Literal["square", "short-side"] = Field("short-side", description="stretch to size x size, or short side to size")
@@ -131,11 +131,11 @@ class PredictionConfig(Section):
     temperature: float = Field(
         1.0, ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE, description="divides the log odds of the soft map: below 1 sharper, above 1 softer"
     )
-    flip: bool = Field(False, description="average the maps of the picture and of its mirror image")
+    flip: bool = Field(False, description="average the maps of the image and of its mirror image")
     scales: list[Annotated[float, Field(ge=0.25, le=4)]] = Field(
         [1.0], min_length=1, description="average the maps at these multiples of the preprocessing size"
     )
-    tile: int = Field(0, description="side, in pixels, of the tiles that larger pictures are cut into; 0: never")
+    tile: int = Field(0, description="side, in pixels, of the tiles that larger images are cut into; 0: never")
     overlap: float = Field(0.25, ge=0, le=0.75, description="share of a tile that it has in common with the next one")
 
     @field_validator("tile")
@@ -166,7 +166,7 @@ class TrainingConfig(Section):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     log_every: int = Field(20, ge=1)
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints; each is also scored")
-    accumulate: int = Field(1, ge=1, description="parts that a batch is worked through in, one after the other, to save memory")
+    accumulate: int = Field(1, ge=1, description="micro-batches that a batch is split into, one after the other, to save memory")
     auto_batch: bool = Field(False, description="find the smallest number of parts that fits into memory")
     checkpoint_activations: bool = Field(False, description="compute transformer layers again on the way back, to save memory")
     shard: bool = Field(False, description="several processes share weights, gradients and optimizer state out (FSDP2)")
@@ -179,7 +179,7 @@ class TrainingConfig(Section):
     patience: int | None = Field(None, ge=1, description="stop after so many checkpoints in a row that do not beat the best")
     bad_steps: int = Field(3, ge=1, description="stop after so many steps in a row without finite loss and gradients; none changes weights")
     trackers: list[Literal["tensorboard", "wandb"]] = Field(
-        ["tensorboard"], description="where numbers and pictures are shown, besides metrics.jsonl"
+        ["tensorboard"], description="where numbers and images are shown, besides metrics.jsonl"
     )
 
 
@@ -229,14 +229,14 @@ def resolve(
     task: str,
     *,
     preset: str | None = None,
-    wishes: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
     file: Path | None = None,
     assignments: Iterable[str] = (),
     options: Mapping[str, Any] | None = None,
 ) -> Resolved:
     """Put the layers together.
 
-    `wishes` are `Task.defaults`, `assignments` the ``key=value`` of ``--set``, `options` the command line's values by dotted path
+    `defaults` are `Task.defaults`, `assignments` the ``key=value`` of ``--set``, `options` the command line's values by dotted path
     (None where an option was not given). Raises `ConfigError` naming the layer, the setting and what is allowed.
     """
     from_file = _read_file(file) if file else {}
@@ -247,7 +247,7 @@ def resolve(
     from_file.pop("task", None)  # the caller has looked it up, see `task_in`
     layers = {
         f"preset {preset}": read_preset(preset),
-        f"task {task}": flatten(wishes or {}),
+        f"task {task}": flatten(defaults or {}),
         f"file {file}": from_file,
         "--set": from_set,
         "command line": given,

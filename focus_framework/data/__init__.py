@@ -1,1 +1,1 @@
-"""Pairs of pictures and masks: found, checked, augmented, and made for practice."""
+"""Pairs of images and masks: found, checked, augmented, and made for practice."""

@@ -1,7 +1,7 @@
-"""Augmentation: a picture and its mask turned, cut and coloured together, by numbers drawn from one generator.
+"""Augmentation: an image and its mask turned, cut and coloured together, by numbers drawn from one generator.
 
 All chance comes from the `numpy.random.Generator` that the caller hands in, so a sample is a function of what that was seeded
-with. A label is uint8: 0 background, 1 foreground, 255 ignore (where a picture was padded, nobody knows what is there).
+with. A label is uint8: 0 background, 1 foreground, 255 ignore (where an image was padded, nobody knows what is there).
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from ..plugin.interfaces import Task
 IGNORE = 255
 """In a label: not known, not to be counted."""
 PADDING = 128
-"""In a picture: what it is padded with."""
+"""In an image: what it is padded with."""
 STEPS = 16
 """The short side is drawn from this many sizes, from a quarter of the target size to all of it: 128, 153, ... 512."""
 
 Recipe: TypeAlias = Literal["none", "plain", "paper", "release"]
 Sample: TypeAlias = tuple[Tensor, Tensor]
-"""A picture `[3, H, W]` uint8 and its label `[H, W]` uint8."""
+"""An image `[3, H, W]` uint8 and its label `[H, W]` uint8."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
     """A recipe for one size, and what a task allows.
 
-    - ``none``: the whole picture, stretched
-    - ``plain``: a part of the picture, stretched; mild colour. For small data and practice images
+    - ``none``: the whole image, stretched
+    - ``plain``: a part of the image, stretched; mild colour. For small data and practice images
     - ``paper``: the short side drawn from `STEPS` sizes, a part of `size` cut out, strong colour
     - ``release``: as ``paper``, but the part has 1.25 of `size`, of which the upper left is kept, as the authors' release does:
-      the lower and right end of a long picture is seen less often
+      the lower and right end of a long image is seen less often
 
-    Colours stay as they are where `colour` is false. Where `sharpness` is false every picture is brought to the scale that
+    Colours stay as they are where `colour` is false. Where `sharpness` is false every image is brought to the scale that
     prediction uses and to no other: ``plain`` then shifts, the recipes of the paper take the largest of their sizes.
     """
 
@@ -53,7 +53,7 @@ class Augmentation:
         return cls(recipe, size, colour=task.change_colour, sharpness=task.change_sharpness)
 
     def __call__(self, image: Tensor, mask: Tensor, random: np.random.Generator) -> Sample:
-        """A picture `[3, H, W]` uint8 and its mask `[H, W]` bool to a sample of `size` x `size`."""
+        """An image `[3, H, W]` uint8 and its mask `[H, W]` bool to a sample of `size` x `size`."""
         label = mask.to(torch.uint8)
         if self.recipe == "none":
             return resize(image, label, self.size, self.size)
@@ -69,7 +69,7 @@ class Augmentation:
         return self._pad(image, label, part.top, part.left)  # last, so that padding is not flipped or coloured
 
     def _cut(self, image: Tensor, label: Tensor, random: np.random.Generator) -> _Part:
-        """Half to all of the picture's area, nearly square, with a quarter of the foreground and of the background at least."""
+        """Half to all of the image's area, nearly square, with a quarter of the foreground and of the background at least."""
         inside = int(label.sum())
         outside = label.numel() - inside
         for _ in range(10):
@@ -81,7 +81,7 @@ class Augmentation:
         return _Part(*resize(image, label, self.size, self.size))
 
     def _shift(self, image: Tensor, label: Tensor, random: np.random.Generator) -> _Part:
-        """The whole picture, moved by up to an eighth of its size."""
+        """The whole image, moved by up to an eighth of its size."""
         image, label = resize(image, label, self.size, self.size)
         down, right = (int(move) for move in random.integers(-(self.size // 8), self.size // 8 + 1, 2))
         rows = slice(max(-down, 0), self.size - max(down, 0))
@@ -96,7 +96,7 @@ class Augmentation:
         return _Part(image[:, : self.size, : self.size], label[: self.size, : self.size])
 
     def _pad(self, image: Tensor, label: Tensor, top: int, left: int) -> Sample:
-        """Grey around the picture, `IGNORE` around the label, up to the size."""
+        """Grey around the image, `IGNORE` around the label, up to the size."""
         height, width = label.shape
         sides = (left, self.size - width - left, top, self.size - height - top)
         pad = torch.nn.functional.pad
@@ -104,7 +104,7 @@ class Augmentation:
 
 
 class _Part(NamedTuple):
-    """What is seen of a picture, and where it lies in the sample."""
+    """What is seen of an image, and where it lies in the sample."""
 
     image: Tensor
     label: Tensor
@@ -113,7 +113,7 @@ class _Part(NamedTuple):
 
 
 def resize(image: Tensor, label: Tensor, height: int, width: int) -> Sample:
-    """Picture and label (0 and 1) to another size; a pixel of the label is what most of its area is."""
+    """Image and label (0 and 1) to another size; a pixel of the label is what most of its area is."""
     if label.shape == (height, width):
         return image, label
     smooth = F.resize(label[None] * 255, [height, width], antialias=True)[0]
@@ -148,7 +148,7 @@ def change_colour(image: Tensor, random: np.random.Generator, *, strength: float
 
 
 def _draw_box(random: np.random.Generator, height: int, width: int) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a part with half to all of the area, its sides 3:4 to 4:3 of the picture's own."""
+    """Top, left, height and width of a part with half to all of the area, its sides 3:4 to 4:3 of the image's own."""
     area, stretch = random.uniform(0.5, 1), np.exp(random.uniform(-1, 1) * np.log(4 / 3))
     h = min(max(round(height * np.sqrt(area * stretch)), 1), height)
     w = min(max(round(width * np.sqrt(area / stretch)), 1), width)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..files.atomic import replacing
-from ..files.images import Picture, read_grey
+from ..files.images import ImageArray, read_grey
 from ..plugin.interfaces import Task
 from .pair import EmptyPair, Pair, Scan
 from .pairs import scan
@@ -62,7 +62,7 @@ class _Look:
     fingerprint: bytes = b""
     """Of the pixels, whatever the file is called or how it is packed."""
     inverted: bool = False
-    """More than half of the picture and more than half of its border are foreground, not all of it."""
+    """More than half of the image and more than half of its border are foreground, not all of it."""
 
 
 def check(
@@ -93,7 +93,7 @@ def check(
 def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
     """A list of pairs that ``--data`` takes. Raises `DataError` where a pair is not made of two files."""
     if other := next((pair for pair in pairs if type(pair) is not Pair), None):
-        raise DataError(f"{other.name} is no pair of two files, so {path} cannot list it")
+        raise DataError(f"{other.name} is not a pair of two files, so {path} cannot list it")
     with replacing(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["image", "mask", "name", "foreground", "split"])
@@ -143,7 +143,7 @@ def _read_mask(pair: Pair) -> tuple[NDArray[np.bool_], list[int]]:
     return (grey > 127) == (pair.foreground == "white"), np.flatnonzero(np.bincount(grey.ravel(), minlength=256)).tolist()
 
 
-def _mask_problems(pair: Pair, image: Picture, mask: NDArray[np.bool_], levels: list[int]) -> Iterator[Problem]:
+def _mask_problems(pair: Pair, image: ImageArray, mask: NDArray[np.bool_], levels: list[int]) -> Iterator[Problem]:
     file = str(pair.mask)
     if mask.shape != image.shape[:2]:
         (height, width), (h, w) = mask.shape, image.shape[:2]
@@ -180,11 +180,11 @@ def _duplicates(looks: Sequence[_Look]) -> Iterator[Problem]:
     for first, *others in same.values():
         for other in others:
             across = f", which is in the {first.split} part" if first.split != other.split else ""
-            yield Problem("duplicate-image", str(other.image), f"the same picture as {first.image}{across}")
+            yield Problem("duplicate-image", str(other.image), f"the same image as {first.image}{across}")
 
 
 def _inverted(looks: Sequence[_Look], reference: str) -> Iterator[Problem]:
-    """Foreground that fills most of the picture up to its border is rare, and where it is not, it is everywhere."""
+    """Foreground that fills most of the image up to its border is rare, and where it is not, it is everywhere."""
     suspects = [look.pair for look in looks if look.inverted]
     share = len(suspects) / max(len(looks), 1)
     if share >= MOST:
@@ -192,10 +192,10 @@ def _inverted(looks: Sequence[_Look], reference: str) -> Iterator[Problem]:
         yield Problem(
             "suspicious-polarity",
             reference,
-            f"foreground fills most of the picture and of its border in {len(suspects)} of {len(looks)} masks; if it should not, "
+            f"foreground fills most of the image and of its border in {len(suspects)} of {len(looks)} masks; if it should not, "
             f"add foreground={other}",
         )
     elif share <= ODD_ONES:
         for pair in suspects:
-            detail = "foreground fills most of the picture and of its border, unlike in the other masks"
+            detail = "foreground fills most of the image and of its border, unlike in the other masks"
             yield Problem("suspicious-polarity", str(pair.mask), detail)

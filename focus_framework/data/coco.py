@@ -1,6 +1,6 @@
 """Pairs in COCO annotations: the union of one category's polygons and run lengths is the mask.
 
-The format: cocodataset.org, "data format", object detection. Pictures without an annotation of the category are left out.
+The format: cocodataset.org, "data format", object detection. Images without an annotation of the category are left out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FINER = 4
 
 @dataclass(frozen=True)
 class CocoPair(Pair):
-    """A picture whose mask is drawn from annotations; `mask` is the file that holds them."""
+    """An image whose mask is drawn from annotations; `mask` is the file that holds them."""
 
     shapes: tuple[Any, ...] = field(kw_only=True, repr=False)
     """Segmentations as they stand in the file."""
@@ -96,7 +96,7 @@ def _category(path: Path, content: dict[str, Any], name: str | None) -> Any:
 
 
 def _find(path: Path, folder: Path | None, name: str) -> Path | None:
-    """A picture in the named folder, else beside the annotations, in ``images/``, or in ``images/`` a level up."""
+    """An image in the named folder, else beside the annotations, in ``images/``, or in ``images/`` a level up."""
     places = [folder] if folder else [path.parent, path.parent / "images", path.parent.parent / "images", path.parent.parent]
     return next((place / name for place in places if (place / name).is_file()), None)
 

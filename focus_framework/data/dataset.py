@@ -1,10 +1,10 @@
 """Samples to train on. A sample has a number, counted from the start of the run, and everything about it follows from that.
 
-Sample `n` of a run on `count` pictures is picture `order(n // count)[n % count]`: each pass over the data has an order of its
+Sample `n` of a run on `count` images is image `order(n // count)[n % count]`: each pass over the data has an order of its
 own, drawn from (seed, pass); what augmentation does is drawn from (seed, n). Step `s` of a run with batches of `b` takes the
 samples ``s * b`` to ``(s + 1) * b``. So neither workers nor processes nor a restart change what a step sees:
 
-    samples = TrainingSamples(PairPictures(pairs), Augmentation.of_task("plain", 128, task), seed=0)
+    samples = TrainingSamples(PairImages(pairs), Augmentation.of_task("plain", 128, task), seed=0)
     for batch in batches(samples, batch_size=8, first_step=500): ...
 """
 
@@ -25,19 +25,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
 from ..errors import DataError, FocusError
-from ..files.images import Picture
+from ..files.images import ImageArray
 from ..plugin.interfaces import Task
 from ..plugin.kit import practice
 from .augment import Augmentation
 from .pair import Pair
 
-Example: TypeAlias = tuple[Picture, NDArray[np.bool_]]
-"""A picture `[H, W, 3]` uint8 RGB and its mask `[H, W]` bool."""
+Example: TypeAlias = tuple[ImageArray, NDArray[np.bool_]]
+"""An image `[H, W, 3]` uint8 RGB and its mask `[H, W]` bool."""
 
 CACHE_BYTES = 1 << 30
-"""Decoded pictures are kept in memory up to this size, shared out among workers; the others are read each time."""
+"""Decoded images are kept in memory up to this size, divided among workers; the others are read each time."""
 UNREADABLE_IN_A_ROW = 100
-"""So many pictures that cannot be read, one after the other, are too many to skip."""
+"""So many images that cannot be read, one after the other, are too many to skip."""
 ORDER, SAMPLE = 0, 1
 """Streams of chance: the order of a pass, the augmentation of a sample."""
 
@@ -52,8 +52,8 @@ class Sample(TypedDict):
     name: str
 
 
-class Pictures(Sequence[Example]):
-    """Pictures with masks, read when they are asked for, kept as far as there is room."""
+class Images(Sequence[Example]):
+    """Images with masks, read when they are asked for, kept as far as there is room."""
 
     def __init__(self, names: Sequence[str], *, cache_bytes: int = CACHE_BYTES) -> None:
         self.names = tuple(names)
@@ -86,7 +86,7 @@ class Pictures(Sequence[Example]):
         """Read or make one."""
 
 
-class PairPictures(Pictures):
+class PairImages(Images):
     """Those of files. Reading one raises `DataError` where it or its mask cannot be used."""
 
     def __init__(self, pairs: Sequence[Pair], *, cache_bytes: int = CACHE_BYTES) -> None:
@@ -97,7 +97,7 @@ class PairPictures(Pictures):
         return self.pairs[index].read()
 
 
-class PracticePictures(Pictures):
+class PracticeImages(Images):
     """The first `count` practice images of a task's split, `size` x `size`."""
 
     def __init__(
@@ -113,23 +113,23 @@ class PracticePictures(Pictures):
 class TrainingSamples(Dataset[Sample]):
     """The samples of a run by their number; there is no last one."""
 
-    def __init__(self, pictures: Pictures, augmentation: Augmentation, *, seed: int) -> None:
-        self.pictures, self.augmentation, self.seed = pictures, augmentation, seed
+    def __init__(self, pictures: Images, augmentation: Augmentation, *, seed: int) -> None:
+        self.images, self.augmentation, self.seed = pictures, augmentation, seed
         self._pass, self._order = -1, np.empty(0, np.int64)
 
     def __getitem__(self, number: int) -> Sample:
-        """Raises `DataError` where the picture or its mask cannot be used."""
+        """Raises `DataError` where the image or its mask cannot be used."""
         index = self.index(number)
-        image, mask = self.pictures[index]
+        image, mask = self.images[index]
         random = np.random.default_rng([self.seed, SAMPLE, number])
         pixels, label = self.augmentation(torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(mask), random)
-        return {"image": pixels.float() / 255, "mask": label, "name": self.pictures.names[index]}
+        return {"image": pixels.float() / 255, "mask": label, "name": self.images.names[index]}
 
     def index(self, number: int) -> int:
-        """Which picture sample `number` shows."""
-        done, place = divmod(number, len(self.pictures))
+        """Which image sample `number` shows."""
+        done, place = divmod(number, len(self.images))
         if done != self._pass:
-            self._order = np.random.default_rng([self.seed, ORDER, done]).permutation(len(self.pictures))
+            self._order = np.random.default_rng([self.seed, ORDER, done]).permutation(len(self.images))
             self._pass = done
         return int(self._order[place])
 
@@ -168,7 +168,7 @@ class _Batches(Dataset[Any]):
             except DataError as error:
                 if not self.skip_unreadable or attempt + 1 == UNREADABLE_IN_A_ROW:
                     raise
-                skipped.append((self.samples.pictures.names[self.samples.index(number + attempt)], str(error)))
+                skipped.append((self.samples.images.names[self.samples.index(number + attempt)], str(error)))
         raise AssertionError("unreachable")
 
 
@@ -184,10 +184,10 @@ def batches(
     skip_unreadable: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """The batches of the steps from `first_step` on, without end: ``image [B, 3, S, S]``, ``mask [B, S, S]``, ``name`` (a list), and
-    ``skipped``, (name, reason) of each picture that could not be read and for which another one stands in.
+    ``skipped``, (name, reason) of each image that could not be read and for which another one stands in.
 
     `batch_size` is that of one process. `workers` are the processes that read; -1 for as many as there are spare cores. Raises
-    `DataError` where a picture or its mask cannot be used, unless it is to be skipped, and where a worker dies.
+    `DataError` where an image or its mask cannot be used, unless it is to be skipped, and where a worker dies.
     """
     numbers = _Numbers(batch_size, first_step, rank, processes)
     workers = spare_cores() if workers < 0 else workers
@@ -216,7 +216,7 @@ def naming_dead_workers() -> Iterator[None]:
         if not str(error).startswith("DataLoader worker"):
             raise
         raise DataError(
-            f"a process that reads pictures has died ({str(error).splitlines()[0]}); the machine may be short of memory: "
+            f"a process that reads images has died ({str(error).splitlines()[0]}); the machine may be short of memory: "
             "use fewer by --set data.workers=1, or none by 0"
         ) from error
 

@@ -1,4 +1,4 @@
-"""Pairs in folders: pictures matched with masks by place and name."""
+"""Pairs in folders: images matched with masks by place and name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .pair import SPLITS, Pair, Scan, first
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "source", "input", "jpegimages")
 MASK_FOLDERS = ("masks", "mask", "gt", "gts", "groundtruth", "label", "labels", "annotations", "segmentationclass")
 MASK_NAMES = tuple(f"{{stem}}{suffix}" for suffix in ("", "_mask", "-mask", "_gt", "-gt", "_GT", "_label", "_seg", "_segmentation"))
-"""How the mask of the picture ``stem`` may be called, tried in this order."""
+"""How the mask of the image ``stem`` may be called, tried in this order."""
 
 
 def scan_folder(folder: Path) -> Scan:
@@ -35,7 +35,7 @@ def scan_folder(folder: Path) -> Scan:
             raise DataError(
                 f"{folder} has no {missing}; a data folder has images/ and masks/, or give images=DIR,masks=DIR"
                 if images or masks
-                else f"{folder} is no data folder: it needs images/ and masks/, or give images=DIR,masks=DIR"
+                else f"{folder} is not a data folder: it needs images/ and masks/, or give images=DIR,masks=DIR"
             )
     total = Scan(())
     for split, part in named:
@@ -54,16 +54,16 @@ def scan_folders(
     exclude: Sequence[str] = (),
     mask_names: Sequence[str] = MASK_NAMES,
 ) -> Scan:
-    """Match the pictures below one folder with the masks below another (or the same), by their names without suffix.
+    """Match the images below one folder with the masks below another (or the same), by their names without suffix.
 
     A mask at the same place below its folder goes before one of the same name elsewhere. Raises `DataError` where a folder is
-    missing or has no pictures, or where several masks fit one picture.
+    missing or has no images, or where several masks fit one image.
     """
-    pictures = pictures_below(images, patterns, exclude)
+    pictures = images_below(images, patterns, exclude)
     if not pictures:
         raise DataError(f"no images in {images}" + ("" if patterns == ("*",) else f" named {', '.join(patterns)}"))
     taken = set(pictures)
-    candidates = [p for p in pictures_below(masks, exclude=exclude) if images != masks or p not in taken]
+    candidates = [p for p in images_below(masks, exclude=exclude) if images != masks or p not in taken]
     finder = _MaskFinder(candidates, masks, mask_names)
     pairs, lonely = [], []
     for picture in pictures:
@@ -99,8 +99,8 @@ class _MaskFinder:
         return None
 
 
-def pictures_below(folder: Path, patterns: Sequence[str] = ("*",), exclude: Sequence[str] = ()) -> list[Path]:
-    """Pictures in a folder and the folders below it whose file name fits one of `patterns` and none of `exclude`, sorted.
+def images_below(folder: Path, patterns: Sequence[str] = ("*",), exclude: Sequence[str] = ()) -> list[Path]:
+    """Images in a folder and the folders below it whose file name fits one of `patterns` and none of `exclude`, sorted.
 
     Raises `DataError` where there is no such folder.
     """
@@ -125,7 +125,7 @@ def _wanted(name: str, patterns: Sequence[str], exclude: Sequence[str]) -> bool:
 
 
 def name_below(folder: Path, picture: Path) -> str:
-    """What a picture is called in reports: its path below a folder, without suffix."""
+    """What an image is called in reports: its path below a folder, without suffix."""
     return picture.relative_to(folder).with_suffix("").as_posix()
 
 

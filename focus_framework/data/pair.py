@@ -1,4 +1,4 @@
-"""A picture and its mask, and what a search for such pairs brings to light."""
+"""An image and its mask, and what a search for such pairs brings to light."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..files.images import Foreground, Picture, read_image, read_mask
+from ..files.images import Foreground, ImageArray, read_image, read_mask
 
 Split: TypeAlias = Literal["train", "validation", "test"]
 
@@ -38,33 +38,33 @@ def as_foreground(value: str, where: str) -> Foreground:
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture, the mask that belongs to it, and the name that reports and predictions give it."""
+    """An image, the mask that belongs to it, and the name that reports and predictions give it."""
 
     image: Path
     mask: Path
     foreground: Foreground
     name: str
-    """Unique in its data set; the path below the folder of pictures, without suffix."""
+    """Unique in its data set; the path below the folder of images, without suffix."""
     split: Split | None = field(default=None, kw_only=True)
     """The part it belongs to, where its data set says so."""
 
-    def read_image(self) -> Picture:
+    def read_image(self) -> ImageArray:
         """`[H, W, 3]` uint8 RGB. Raises `DataError`."""
         return read_image(self.image)
 
     def read_mask(self, size: tuple[int, int] | None = None) -> NDArray[np.bool_]:
-        """`[H, W]` bool. Raises `DataError`, also where the mask has not the `size` (height, width) of its picture."""
+        """`[H, W]` bool. Raises `DataError`, also where the mask has not the `size` (height, width) of its image."""
         return read_mask(self.mask, foreground=self.foreground, size=size)
 
-    def read(self) -> tuple[Picture, NDArray[np.bool_]]:
-        """Picture and mask, of one size. Raises `DataError`."""
+    def read(self) -> tuple[ImageArray, NDArray[np.bool_]]:
+        """Image and mask, of one size. Raises `DataError`."""
         image = self.read_image()
         return image, self.read_mask(image.shape[:2])
 
 
 @dataclass(frozen=True)
 class EmptyPair(Pair):
-    """A picture without foreground and without a file that says so, as an authentic picture of a forgery set."""
+    """An image without foreground and without a file that says so, as an authentic image of a forgery set."""
 
     def read_mask(self, size: tuple[int, int] | None = None) -> NDArray[np.bool_]:
         return np.zeros(size or self.read_image().shape[:2], dtype=bool)
@@ -76,9 +76,9 @@ class Scan:
 
     pairs: tuple[Pair, ...]
     lonely_images: tuple[Path, ...] = ()
-    """Pictures for which no mask was found."""
+    """Images for which no mask was found."""
     lonely_masks: tuple[Path, ...] = ()
-    """Masks for which no picture was found."""
+    """Masks for which no image was found."""
     missing: tuple[str, ...] = ()
     """Files that are named somewhere and are not there, and where they are named."""
 

@@ -1,4 +1,4 @@
-"""Pairs of a picture and its mask, found in whatever form people keep them.
+"""Pairs of an image and its mask, found in whatever form people keep them.
 
 A reference, what ``--data`` takes, is one or several of these joined with ``+``:
 
@@ -34,7 +34,7 @@ def find_pairs(reference: str, *, task: Task | None = None, root: Path | str | N
     of the published data sets; without one, the variable FOCUS_DATA_ROOT, then ``datasets``. `split` keeps one part of data
     that is divided into parts.
 
-    Raises `DataError` for what is missing (a folder, a list, masks for some pictures), `ConfigError` for an unknown name or
+    Raises `DataError` for what is missing (a folder, a list, masks for some images), `ConfigError` for an unknown name or
     option.
     """
     found = scan(reference, task=task, root=root)
@@ -97,7 +97,7 @@ def split_pairs(pairs: Sequence[Pair], share: float, seed: int) -> tuple[list[Pa
 
 
 def scan(reference: str, *, task: Task | None = None, root: Path | str | None = None) -> Scan:
-    """As `find_pairs`, but pictures and masks without a partner are returned beside the pairs, for a report on all of them."""
+    """As `find_pairs`, but images and masks without a partner are returned beside the pairs, for a report on all of them."""
     parts = [reference] if "+" not in reference or Path(reference).exists() else reference.split("+")
     if len(parts) == 1:
         return _scan_one(reference, task, root)
@@ -162,7 +162,7 @@ def _scan_source(head: str, options: dict[str, str], task: Task | None, root: Pa
     if path.suffix.lower() == ".json":
         return coco.scan_coco(path, options)
     if path.is_file():
-        raise DataError(f"{path} is no list of pairs; known are {', '.join(lists.READERS)} and .json (COCO)")
+        raise DataError(f"{path} is not a list of pairs; known are {', '.join(lists.READERS)} and .json (COCO)")
     if len(path.parts) > 1:
         raise DataError(f"{path} does not exist")
     return published.scan_published(head, task=task, root=root)

@@ -1,4 +1,4 @@
-"""Contact sheets of data: what the pictures and their masks look like."""
+"""Contact sheets of data: what the images and their masks look like."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
-from ..files.images import Picture, write_image
+from ..files.images import ImageArray, write_image
 from ..files.sheets import contact_sheet, overlay
 from ..plugin.interfaces import Task
 from ..plugin.kit.practice import practice_pair
@@ -22,7 +22,7 @@ def write_preview(
     path: Path, reference: str, *, count: int = 24, cell: int = 160, task: Task | None = None, root: Path | str | None = None
 ) -> tuple[int, int]:
     """Write a sheet of at most `count` pairs of a reference, evenly spread, ``practice`` for practice images of the task: the
-    picture, and the picture with its mask laid over. Returns how many are shown, of how many. Raises as `find_pairs`.
+    image, and the image with its mask laid over. Returns how many are shown, of how many. Raises as `find_pairs`.
     """
     if reference == PRACTICE:
         if task is None:
@@ -34,12 +34,12 @@ def write_preview(
         total = len(pairs)
         shown = np.linspace(0, total - 1, min(count, total)).round().astype(int)
         examples = [pairs[index].read() for index in shown]
-    write_image(path, contact_sheet([_row(image, mask, cell) for image, mask in examples], ("picture", "mask"), cell=cell))
+    write_image(path, contact_sheet([_row(image, mask, cell) for image, mask in examples], ("image", "mask"), cell=cell))
     return len(examples), total
 
 
-def _row(image: Picture, mask: NDArray[np.bool_], cell: int) -> tuple[Picture, Picture]:
-    """Shrunk first, so that the outline of the mask is as thick on the sheet for a large picture as for a small one."""
+def _row(image: ImageArray, mask: NDArray[np.bool_], cell: int) -> tuple[ImageArray, ImageArray]:
+    """Shrunk first, so that the outline of the mask is as thick on the sheet for a large image as for a small one."""
     import cv2
 
     height, width = mask.shape

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import ConfigError, DataError, did_you_mean
 from ..plugin.interfaces import Dataset, Task
 from ..plugin.registry import registry
-from .folders import name_below, pictures_below, scan_folders, subfolder
+from .folders import images_below, name_below, scan_folders, subfolder
 from .pair import EmptyPair, Scan
 
 
@@ -20,10 +20,10 @@ class Located:
 
     dataset: Dataset
     looked: tuple[Path, ...]
-    """Folders of pictures, in the order in which they were tried."""
+    """Folders of images, in the order in which they were tried."""
     images: Path | None = None
     masks: Path | None = None
-    """None where the set was not found; also, for `masks`, where none of its pictures has foreground."""
+    """None where the set was not found; also, for `masks`, where none of its images has foreground."""
 
 
 def data_root(root: Path | str | None = None) -> Path:
@@ -74,7 +74,7 @@ def scan_located(found: Located) -> Scan:
     if found.images is None:
         return Scan(())
     if found.masks is None:
-        pictures = pictures_below(found.images, dataset.image_patterns, dataset.exclude)
+        pictures = images_below(found.images, dataset.image_patterns, dataset.exclude)
         return Scan(tuple(EmptyPair(p, p, "white", name_below(found.images, p)) for p in pictures))
     scan = scan_folders(
         found.images,
@@ -114,7 +114,7 @@ def list_datasets(task: Task | None = None, root: Path | str | None = None) -> l
 def _count(found: Located) -> int:
     try:
         return len(scan_located(found).pairs)
-    except DataError:  # the folder is there and holds no pictures of the set, or masks in several versions: check says which
+    except DataError:  # the folder is there and holds no images of the set, or masks in several versions: check says which
         return 0
 
 

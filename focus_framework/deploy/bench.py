@@ -34,7 +34,7 @@ def bench(config: RunConfig, *, image_size: int, batch_size: int, device: torch.
 
     Returns ``{"device", "threads", "torch", "image_size", "batch_size", "preset", "parameters", "results": {implementation:
     {"inference": stages, "training": stages}}, "skipped": {implementation: why}}``; stages are in the order in which they run and
-    end with "total". "deformable attention" is a part of the stages around it. Weights and pictures are random, on which no time
+    end with "total". "deformable attention" is a part of the stages around it. Weights and images are random, on which no time
     depends; the refiner is left out. The implementations take turns, so that other work of the machine meets both.
     """
     side = -(-image_size // MULTIPLE) * MULTIPLE

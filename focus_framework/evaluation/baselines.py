@@ -1,6 +1,6 @@
 """What a task's masks can be had for without learning: one cue and a threshold, or the average mask.
 
-A practice picture is only worth training on where these fail, and a network is only worth its name where it beats them.
+A practice image is only worth training on where these fail, and a network is only worth its name where it beats them.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from ..plugin.interfaces import PracticePair
 
 Cue: TypeAlias = "Callable[[NDArray[np.uint8]], NDArray[np.float32]]"
-"""RGB `[H, W, 3]` uint8 to a map `[H, W]` float32 that is high where the cue is strong, in units that do not depend on the picture."""
+"""RGB `[H, W, 3]` uint8 to a map `[H, W]` float32 that is high where the cue is strong, in units that do not depend on the image."""
 THRESHOLDS = 32
-"""Fixed thresholds tried, at equal steps of the training pictures' values in order."""
+"""Fixed thresholds tried, at equal steps of the training images' values in order."""
 STRIDE = 4
 """Of each side, every so many pixels take part in the search for a fixed threshold."""
 
@@ -52,7 +52,7 @@ def _grain(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _border_distance(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Distance in Lab from the mean colour of the picture's border."""
+    """Distance in Lab from the mean colour of the image's border."""
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)
     edge = max(1, image.shape[0] // 20)
     inner = np.zeros(image.shape[:2], bool)
@@ -61,7 +61,7 @@ def _border_distance(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _centre(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Nearness to the middle of the picture: what composition alone gives."""
+    """Nearness to the middle of the image: what composition alone gives."""
     y, x = (np.mgrid[0 : image.shape[0], 0 : image.shape[1]] + 0.5).astype(np.float32)
     return 1 - np.hypot(y / image.shape[0] - 0.5, x / image.shape[1] - 0.5)
 
@@ -92,8 +92,8 @@ def otsu(values: NDArray[np.float32]) -> NDArray[np.bool_]:
 def baselines(train: Sequence[PracticePair], test: Sequence[PracticePair], metric: str) -> dict[str, float]:
     """Mean of `metric` (a name out of `METRICS`) over the test pairs, by the name of each baseline.
 
-    ``otsu CUE`` draws the threshold for each picture from itself, ``fixed CUE`` takes the one that is best on the training
-    pairs, and ``mean mask`` gives every picture the mean of the training masks. All pictures have one size.
+    ``otsu CUE`` draws the threshold for each image from itself, ``fixed CUE`` takes the one that is best on the training
+    pairs, and ``mean mask`` gives every image the mean of the training masks. All images have one size.
     """
     scores = {"mean mask": _score(metric, [np.mean([mask for _, mask in train], axis=0)] * len(test), test)}
     for name, cue in CUES.items():

@@ -1,4 +1,4 @@
-"""An evaluation as one page of HTML that needs nothing beside it: tables, curves, pictures, and the numbers of every image."""
+"""An evaluation as one page of HTML that needs nothing beside it: tables, curves, images, and the numbers of every image."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def section_of_files(evaluation: Evaluation, predicted: Sequence[Predicted]) -> 
     def view(name: str) -> View:
         one = by_name[name]
         level, mask = one.read()
-        return View(one.pair.read_image() if one.has_picture else None, mask, level)
+        return View(one.pair.read_image() if one.has_image else None, mask, level)
 
     return Section(evaluation, view)
 
@@ -123,13 +123,13 @@ def best_median_worst(scores: Sequence[Score], metric: str, count: int = SHOWN) 
 
 
 def _card(score: Score, view: View, metric: str) -> str:
-    tiles = {} if view.picture is None else {"picture": view.picture}
+    tiles = {} if view.picture is None else {"image": view.picture}
     tiles |= {"truth": view.truth.astype(np.uint8) * 255, "prediction": view.level, "errors": _errors(view)}
     return page.card(score.name, tiles, f"{LABELS[metric]} {number(metric, score.values)}")
 
 
 def _errors(view: View) -> NDArray[np.uint8]:
-    """The picture in grey, missed foreground blue and wrongly marked background red."""
+    """The image in grey, missed foreground blue and wrongly marked background red."""
     mask = view.level > 127
     ground = cv2.cvtColor(view.picture, cv2.COLOR_RGB2GRAY) if view.picture is not None else view.truth.astype(np.uint8) * 90
     drawn = np.repeat(ground[..., None] // 2 + 60, 3, axis=2)

@@ -1,4 +1,4 @@
-"""What is evaluated: the samples of a data set, practice pictures, or prediction files and their truths."""
+"""What is evaluated: the samples of a data set, practice images, or prediction files and their truths."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.folders import name_below, pictures_below, scan_folders
+from ..data.folders import images_below, name_below, scan_folders
 from ..data.pair import Pair
 from ..data.pairs import find_pairs
 from ..data.published import known_datasets
@@ -27,7 +27,7 @@ PRACTICE_COUNT = 100
 
 
 class Sample(Protocol):
-    """A picture and its mask, as `Pair` has them."""
+    """An image and its mask, as `Pair` has them."""
 
     @property
     def name(self) -> str: ...
@@ -37,7 +37,7 @@ class Sample(Protocol):
 
 @dataclass(frozen=True)
 class PracticeSample:
-    """A practice picture that no training run has seen, made when it is read."""
+    """A practice image that no training run has seen, made when it is read."""
 
     task: Task
     index: int
@@ -60,7 +60,7 @@ class Predicted:
 
     prediction: Path
     pair: Pair
-    has_picture: bool = True
+    has_image: bool = True
     """False where nothing but the mask of `pair` is known."""
 
     @property
@@ -80,11 +80,11 @@ class Predicted:
 
 
 def find_samples(reference: str, *, task: Task | None, root: Path | None, size: int) -> Sequence[Sample]:
-    """What ``--data`` names: ``practice`` for `PRACTICE_COUNT` pictures of `size` pixels, else as `find_pairs`. Raises as that."""
+    """What ``--data`` names: ``practice`` for `PRACTICE_COUNT` images of `size` pixels, else as `find_pairs`. Raises as that."""
     if reference != "practice":
         return find_pairs(reference, task=task, root=root)
     if task is None:
-        raise ConfigError("practice pictures are those of a task; say which with --task-plugin")
+        raise ConfigError("practice images are those of a task; say which with --task-plugin")
     return [PracticeSample(task, index, size) for index in range(PRACTICE_COUNT)]
 
 
@@ -102,8 +102,8 @@ def pair_predictions(predictions: Path, masks: Path | Sequence[Pair]) -> list[Pr
     if isinstance(masks, Path):
         scan = scan_folders(predictions, masks)
         _refuse_lonely(predictions, [name_below(masks, m) for m in scan.lonely_masks], [p.name for p in scan.lonely_images])
-        return [Predicted(pair.image, pair, has_picture=False) for pair in scan.pairs]
-    files = {name_below(predictions, path): path for path in pictures_below(predictions)}
+        return [Predicted(pair.image, pair, has_image=False) for pair in scan.pairs]
+    files = {name_below(predictions, path): path for path in images_below(predictions)}
     found = {pair.name: pair.name if pair.name in files else pair.name.rpartition("/")[2] for pair in masks}
     missing = [name for name, file in found.items() if file not in files]
     surplus = sorted(files.keys() - found.values())

@@ -94,9 +94,9 @@ def evaluate_model(
     keep_scores: bool = False,
     on_done: Callable[[str], None] = lambda name: None,
 ) -> Evaluation:
-    """A model's maps at source size against the masks of a data set; while it works on the next pictures, the last ones are measured.
+    """A model's maps at source size against the masks of a data set; while it works on the next images, the last ones are measured.
 
-    Raises `DataError` for a picture or mask that cannot be read, or where their sizes differ.
+    Raises `DataError` for an image or mask that cannot be read, or where their sizes differ.
     """
 
     def jobs() -> Iterator[tuple[str, Callable[[], dict[str, Tensor]]]]:

@@ -1,6 +1,6 @@
-"""Pictures and masks, from any file and to any file: the one place where pixels enter and leave.
+"""Images and masks, from any file and to any file: the one place where pixels enter and leave.
 
-Pillow decodes. OpenCV is a tenth to a third quicker on a JPEG, but it cannot tell a picture's size before it has decoded it and
+Pillow decodes. OpenCV is a tenth to a third quicker on a JPEG, but it cannot tell an image's size before it has decoded it and
 says nothing of why it could not, so it reads only what Pillow does not know (Radiance HDR). What a file is
 called does not matter: its content decides.
 """
@@ -22,32 +22,32 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ..errors import DataError
 from .atomic import replacing
 
-Picture: TypeAlias = NDArray[np.uint8]
+ImageArray: TypeAlias = NDArray[np.uint8]
 Foreground: TypeAlias = Literal["white", "black"]
 Source: TypeAlias = str | os.PathLike[str] | bytes
 """A path, or the content of a file."""
 
 MAX_PIXELS = int(os.environ.get("FOCUS_MAX_PIXELS", 100_000_000))
-"""Pictures with more pixels are refused before they are decoded; the variable FOCUS_MAX_PIXELS changes it."""
+"""Images with more pixels are refused before they are decoded; the variable FOCUS_MAX_PIXELS changes it."""
 
 SUFFIXES = frozenset({
     ".avif", ".bmp", ".dib", ".gif", ".hdr", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo",
     ".pbm", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".ras", ".tga", ".tif", ".tiff", ".webp",
 })  # fmt: skip
-"""What `list_images` takes for a picture."""
+"""What `list_images` takes for an image."""
 
 
-def read_image(source: Source, *, max_pixels: int | None = None, name: str = "") -> Picture:
-    """Any picture as `[H, W, 3]` uint8 RGB: turned as EXIF says, alpha dropped, 16 bits scaled to 8, grey repeated.
+def read_image(source: Source, *, max_pixels: int | None = None, name: str = "") -> ImageArray:
+    """Any image as `[H, W, 3]` uint8 RGB: turned as EXIF says, alpha dropped, 16 bits scaled to 8, grey repeated.
 
-    Raises `DataError`, which names the file (or says `name`), where it is missing, broken, no picture, or larger than
+    Raises `DataError`, which names the file (or says `name`), where it is missing, broken, no image, or larger than
     `max_pixels` (`MAX_PIXELS` unless given).
     """
     pixels = _decode(source, max_pixels, name)
     return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
 
 
-def read_grey(source: Source, *, max_pixels: int | None = None, name: str = "") -> Picture:
+def read_grey(source: Source, *, max_pixels: int | None = None, name: str = "") -> ImageArray:
     """A mask or a map of grey values as `[H, W]` uint8; of a coloured one the brightest channel. Raises as `read_image`.
 
     The brightest channel, not the luminance: saturated red on black is a mask too, and its luminance is 30 %.
@@ -66,7 +66,7 @@ def read_mask(
 ) -> NDArray[np.bool_]:
     """A mask as `[H, W]` bool, true where its file is above half of the range (below, for a `foreground` of black).
 
-    `size` is the (height, width) of the picture that it belongs to; a mask of another size raises `DataError` with both.
+    `size` is the (height, width) of the image that it belongs to; a mask of another size raises `DataError` with both.
     """
     white = read_grey(source, max_pixels=max_pixels, name=name) > 127
     if size is not None and white.shape != tuple(size):
@@ -77,7 +77,7 @@ def read_mask(
     return white if foreground == "white" else ~white
 
 
-def write_image(path: str | os.PathLike[str], array: Picture) -> None:
+def write_image(path: str | os.PathLike[str], array: ImageArray) -> None:
     """Write uint8 `[H, W]` (grey), `[H, W, 3]` (RGB) or `[H, W, 4]` (RGBA) in the format of the suffix.
 
     The file is written beside its name and renamed into place, so that a reader sees all of it or none. Folders above it are
@@ -85,7 +85,7 @@ def write_image(path: str | os.PathLike[str], array: Picture) -> None:
     """
     path = Path(path)
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
-        raise ValueError(f"pictures are uint8 [H, W], [H, W, 3] or [H, W, 4], not {array.dtype} {list(array.shape)}")
+        raise ValueError(f"images are uint8 [H, W], [H, W, 3] or [H, W, 4], not {array.dtype} {list(array.shape)}")
     try:
         with replacing(path) as beside:
             Image.fromarray(np.ascontiguousarray(array)).save(beside, format=_format(path))
@@ -94,7 +94,7 @@ def write_image(path: str | os.PathLike[str], array: Picture) -> None:
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
-    """The pictures of a folder by their suffix, sorted by name, hidden files left out. Raises `DataError` for no folder."""
+    """The images of a folder by their suffix, sorted by name, hidden files left out. Raises `DataError` for no folder."""
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"folder {folder} does not exist" if not folder.exists() else f"{folder} is not a folder")
@@ -102,7 +102,7 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     return sorted(path for path in found if path.is_file())
 
 
-def _decode(source: Source, max_pixels: int | None, name: str) -> Picture:
+def _decode(source: Source, max_pixels: int | None, name: str) -> ImageArray:
     """`[H, W]` or `[H, W, 3]` uint8."""
     limit = MAX_PIXELS if max_pixels is None else max_pixels
     label = _label(source, name)
@@ -124,7 +124,7 @@ def _decode(source: Source, max_pixels: int | None, name: str) -> Picture:
         raise DataError(f"cannot read {label}: {reason}") from error
 
 
-def _decode_radiance(content: bytes, label: str, limit: int) -> Picture:
+def _decode_radiance(content: bytes, label: str, limit: int) -> ImageArray:
     """Radiance HDR, the one common format that OpenCV alone knows."""
     if not content:
         raise DataError(f"cannot read {label}: the file is empty")
@@ -134,7 +134,7 @@ def _decode_radiance(content: bytes, label: str, limit: int) -> Picture:
 
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     if pixels is None:
-        raise DataError(f"cannot read {label}: not a picture, or the beginning of the file is damaged")
+        raise DataError(f"cannot read {label}: not an image, or the beginning of the file is damaged")
     _check_size(label, pixels.shape[0], pixels.shape[1], limit)
     return pixels
 
@@ -163,8 +163,8 @@ def _check_size(label: str, height: int, width: int, limit: int) -> None:
         )
 
 
-def _eight_bits(picture: Image.Image) -> Picture:
-    """The pixels of an opened picture of any mode, alpha dropped."""
+def _eight_bits(picture: Image.Image) -> ImageArray:
+    """The pixels of an opened image of any mode, alpha dropped."""
     mode = picture.mode
     if mode.startswith("I;16") or mode in ("I", "F"):
         return _scaled(np.array(picture))
@@ -177,7 +177,7 @@ def _eight_bits(picture: Image.Image) -> Picture:
     return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
-def _scaled(values: NDArray[Any]) -> Picture:
+def _scaled(values: NDArray[Any]) -> ImageArray:
     """Grey values of more than eight bits: integers are of 16 bits; floats lie in 0..1 or, where one is above 1, in 0..255."""
     if values.dtype.kind in "iu":
         scale = 255 / 65535
@@ -190,12 +190,12 @@ def _scaled(values: NDArray[Any]) -> Picture:
 def _format(path: Path) -> str:
     known = Image.registered_extensions()
     if path.suffix.lower() not in known:
-        raise DataError(f"cannot write {path}: no picture format has the suffix {path.suffix!r}; use .png")
+        raise DataError(f"cannot write {path}: no image format has the suffix {path.suffix!r}; use .png")
     return known[path.suffix.lower()]
 
 
 def _label(source: Source, name: str) -> str:
-    return name or ("picture" if isinstance(source, bytes) else os.fspath(source))
+    return name or ("image" if isinstance(source, bytes) else os.fspath(source))
 
 
 def _size(height: int, width: int) -> str:

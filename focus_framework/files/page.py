@@ -1,4 +1,4 @@
-"""What reports are made of: one page of HTML that needs nothing beside it, with tables, drawings and small pictures.
+"""What reports are made of: one page of HTML that needs nothing beside it, with tables, drawings and small images.
 
 Whatever text goes in is escaped here; only `body`, put together of what these functions return, is HTML already.
 """
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TILE = 240
-"""Pixels of the longer side of a small picture."""
-PHOTOGRAPHS = ("picture", "errors")
-"""Kinds of small pictures that become JPEG; all others stay as they are."""
+"""Pixels of the longer side of a small image."""
+PHOTOGRAPHS = ("image", "errors")
+"""Kinds of small images that become JPEG; all others stay as they are."""
 GREY = "#808080"
 """Readable on a light page and on a dark one."""
 DRAWING: dict[Any, Any] = {
@@ -134,7 +134,7 @@ def details(summary: str, body: str) -> str:
 
 
 def card(caption: str, tiles: Mapping[str, NDArray[np.uint8]], strong: str = "") -> str:
-    """Small pictures side by side, each named, below one caption."""
+    """Small images side by side, each named, below one caption."""
     figures = "".join(f"<figure>{_picture(array, kind)}<figcaption>{escape(kind)}</figcaption></figure>" for kind, array in tiles.items())
     return f"<div class='card'><div>{escape(caption)} <b>{escape(strong)}</b></div><div class='tiles'>{figures}</div></div>"
 

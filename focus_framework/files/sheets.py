@@ -1,4 +1,4 @@
-"""Pictures to be looked at: masks laid over them, and contact sheets of many in rows and columns."""
+"""Images to be looked at: masks laid over them, and contact sheets of many in rows and columns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-Picture = NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
 
 GAP = 6
 TITLE = 22
@@ -17,8 +17,8 @@ INK = (40, 40, 40)
 OVERLAY_COLOUR = np.array([255, 40, 40])
 
 
-def overlay(image: Picture, mask: NDArray[np.bool_]) -> Picture:
-    """The picture with its foreground tinted and outlined."""
+def overlay(image: ImageArray, mask: NDArray[np.bool_]) -> ImageArray:
+    """The image with its foreground tinted and outlined."""
     import cv2
 
     inside = mask.astype(np.uint8)
@@ -28,10 +28,10 @@ def overlay(image: Picture, mask: NDArray[np.bool_]) -> Picture:
     return np.rint(image * (1 - strength) + OVERLAY_COLOUR * strength).astype(np.uint8)
 
 
-def contact_sheet(rows: Sequence[Sequence[Picture]], titles: Sequence[str] = (), *, cell: int = 160, groups: int = 0) -> Picture:
-    """Rows of pictures (`[H, W]` grey or `[H, W, 3]`, uint8, any size) as one picture `[H, W, 3]`.
+def contact_sheet(rows: Sequence[Sequence[ImageArray]], titles: Sequence[str] = (), *, cell: int = 160, groups: int = 0) -> ImageArray:
+    """Rows of images (`[H, W]` grey or `[H, W, 3]`, uint8, any size) as one image `[H, W, 3]`.
 
-    Every picture is fitted into a square of `cell` pixels, its shape kept. `titles` stand over the columns. `groups` rows stand beside
+    Every image is fitted into a square of `cell` pixels, its shape kept. `titles` stand over the columns. `groups` rows stand beside
     one another; 0 chooses as many as make the sheet about as wide as high.
     """
     columns = max(len(row) for row in rows)

@@ -1,4 +1,4 @@
-"""From pictures to masks: a network with everything that prepares its input and reads its output."""
+"""From images to masks: a network with everything that prepares its input and reads its output."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ ImageLike: TypeAlias = "str | PathLike[str] | Image.Image | NDArray[np.uint8] | 
 
 @dataclass(frozen=True)
 class Result:
-    """The mask of interest of one picture, at its own size."""
+    """The mask of interest of one image, at its own size."""
 
     probability: NDArray[np.float32]
     """`[H, W]`, 0..1"""
     image: NDArray[np.uint8]
-    """The picture `[H, W, 3]`, RGB."""
+    """The image `[H, W, 3]`, RGB."""
     threshold: float = 0.5
 
     @property
@@ -43,25 +43,25 @@ class Result:
         return self.probability > self.threshold
 
     def cutout(self) -> Image.Image:
-        """The picture with the probability as its transparency, RGBA."""
+        """The image with the probability as its transparency, RGBA."""
         alpha = np.round(self.probability * 255).astype(np.uint8)
         return Image.fromarray(np.dstack([self.image, alpha]), "RGBA")
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A picture ready for the network."""
+    """An image ready for the network."""
 
     pixels: Tensor
     """`[3, h, w]`, normalised, padded with zeros at the right and the bottom."""
     size: tuple[int, int]
     """(height, width) without the padding."""
     source: tuple[int, int]
-    """(height, width) of the picture as it came."""
+    """(height, width) of the image as it came."""
 
 
 def resized_size(height: int, width: int, rule: PreprocessingConfig, scale: float = 1.0) -> tuple[int, int]:
-    """(height, width) of a picture before padding: a square, or its short side at `rule.size` unless the long one gets too long;
+    """(height, width) of an image before padding: a square, or its short side at `rule.size` unless the long one gets too long;
     all of it times `scale`. A square stays one that needs no padding."""
     if rule.resize == "square":
         side = max(1, round(rule.size * scale / MULTIPLE)) * MULTIPLE
@@ -94,16 +94,16 @@ class Model(nn.Module):
         return self.mean.device
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Pictures `[..., 3, H, W]` in 0..1 to network input."""
+        """Images `[..., 3, H, W]` in 0..1 to network input."""
         return (images - self.mean) / self.std
 
     def padded_size(self, height: int, width: int, scale: float = 1.0) -> tuple[int, int]:
-        """(height, width) that the network sees of a picture of that size."""
+        """(height, width) that the network sees of an image of that size."""
         resized = resized_size(height, width, self.config.preprocessing, scale)
         return resized[0] + -resized[0] % MULTIPLE, resized[1] + -resized[1] % MULTIPLE
 
     def prepare(self, image: NDArray[np.uint8], *, scale: float = 1.0) -> Prepared:
-        """Resize (to `scale` times the usual size), normalise, pad to multiples of 32: the one road from a picture to the network."""
+        """Resize (to `scale` times the usual size), normalise, pad to multiples of 32: the only path from an image to the network."""
         height, width = image.shape[:2]
         size = resized_size(height, width, self.config.preprocessing, scale)
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).to(self.device)
@@ -114,7 +114,7 @@ class Model(nn.Module):
 
     @torch.inference_mode()
     def probabilities(self, batch: Sequence[Prepared], rule: Rule | None = None) -> list[Tensor]:
-        """Maps of interest `[H, W]` at source size, of pictures whose prepared sizes are equal."""
+        """Maps of interest `[H, W]` at source size, of images whose prepared sizes are equal."""
         heads = self.network(torch.stack([prepared.pixels for prepared in batch]))
         class_logits, mask_logits = heads.class_logits[-1].float(), heads.mask_logits[-1].float()
         padded, settings = batch[0].pixels.shape[-2:], self.config.prediction
@@ -132,14 +132,14 @@ class Model(nn.Module):
     @overload
     def predict(self, images: ImageLike, *, batch_size: int = ...) -> Result: ...
     def predict(self, images: ImageLike | list[ImageLike] | tuple[ImageLike, ...], *, batch_size: int = 8) -> Result | list[Result]:
-        """The mask of a picture, or of each of a list of them: paths, PIL images, `[H, W, 3]` uint8 arrays, `[3, H, W]` tensors
+        """The mask of an image, or of each of a list of them: paths, PIL images, `[H, W, 3]` uint8 arrays, `[3, H, W]` tensors
         (uint8, or float in 0..1). Raises `DataError` for what is none of these."""
         if isinstance(images, list | tuple):
             return list(self.stream(images, batch_size=batch_size))
         return next(self.stream([images], batch_size=batch_size))
 
     def stream(self, images: Iterable[ImageLike], *, batch_size: int = 8) -> Iterator[Result]:
-        """`predict` for any number of pictures: they are read as they are needed, results come in order. Those of one prepared size go
+        """`predict` for any number of images: they are read as they are needed, results come in order. Those of one prepared size go
         through the network together, `batch_size` of them or as many as memory allows. Raises `DeviceError` where it is too small
         for one."""
         self.eval()
@@ -148,20 +148,20 @@ class Model(nn.Module):
 
 
 def as_array(image: ImageLike) -> NDArray[np.uint8]:
-    """Any of the accepted kinds of picture as `[H, W, 3]` uint8 RGB."""
+    """Any of the accepted kinds of image as `[H, W, 3]` uint8 RGB."""
     if isinstance(image, str | PathLike):
         return read_image(image)
     if isinstance(image, Image.Image):
         return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     if isinstance(image, Tensor):
         if image.dim() != 3 or image.shape[0] != 3:
-            raise DataError(f"a picture as a tensor is [3, H, W], not {list(image.shape)}")
+            raise DataError(f"an image as a tensor is [3, H, W], not {list(image.shape)}")
         scaled = image.detach().cpu() if image.dtype == torch.uint8 else (image.detach().float().cpu().clamp(0, 1) * 255).round()
         return scaled.to(torch.uint8).permute(1, 2, 0).numpy()
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
         return image
     what = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
-    raise DataError(f"a picture is a path, a PIL image, a uint8 array [H, W, 3] or a tensor [3, H, W], not {what}")
+    raise DataError(f"an image is a path, a PIL image, a uint8 array [H, W, 3] or a tensor [3, H, W], not {what}")
 
 
 def load(reference: str | PathLike[str], *, device: str = "auto", **prediction: Any) -> Model:

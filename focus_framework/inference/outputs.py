@@ -1,4 +1,4 @@
-"""Predictions as files: which picture becomes which file, in the forms that ``focus predict --save`` names."""
+"""Predictions as files: which image becomes which file, in the forms that ``focus predict --save`` names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RLE_FILE = "rle.json"
 
 @dataclass(frozen=True)
 class Source:
-    """A picture, and the name of its predictions: its stem, numbered where another picture before it has the same."""
+    """An image, and the name of its predictions: its stem, numbered where another image before it has the same."""
 
     path: Path
     name: str
@@ -34,7 +34,7 @@ class Source:
 
 @dataclass
 class Report:
-    """What has been written for which picture, and what has failed."""
+    """What has been written for which image, and what has failed."""
 
     written: dict[Path, list[Path]] = field(default_factory=dict)
     failed: dict[Path, str] = field(default_factory=dict)
@@ -50,15 +50,15 @@ def parse_forms(texts: Iterable[str]) -> list[str]:
 
 
 def find_sources(inputs: Iterable[Path]) -> list[Source]:
-    """The pictures that files and folders name, each once. A folder stands for the pictures in it, not for those in its folders.
+    """The images that files and folders name, each once. A folder stands for the images in it, not for those in its folders.
 
-    Pictures of one stem get distinct names in the order given: ``cat``, ``cat-2``. Raises `DataError` for a folder without any.
+    Images of one stem get distinct names in the order given: ``cat``, ``cat-2``. Raises `DataError` for a folder without any.
     """
     found: dict[Path, Path] = {}
     for given in inputs:
         pictures = list_images(given) if given.is_dir() else [given]
         if not pictures:
-            raise DataError(f"folder {given} has no pictures (folders inside it are not searched)")
+            raise DataError(f"folder {given} has no images (folders inside it are not searched)")
         for path in pictures:
             found.setdefault(path.resolve(), path)
     taken: set[str] = set()
@@ -83,12 +83,12 @@ def write_predictions(
     batch_size: int = 8,
     on_done: Callable[[Source], None] = lambda source: None,
 ) -> Report:
-    """Predict pictures, `batch_size` at a time, and write each in every form: into `out`, or into a folder a form where there are
+    """Predict images, `batch_size` at a time, and write each in every form: into `out`, or into a folder a form where there are
     several.
 
-    All forms of a picture are written or none; a picture that cannot be read or written is reported and the others go on. `rle` is one
+    All forms of an image are written or none; an image that cannot be read or written is reported and the others go on. `rle` is one
     COCO file for all, `out`/rle.json, whose category is named `category`. Raises `ConfigError` for an unknown form, and before
-    anything is written where a prediction would replace one of the pictures.
+    anything is written where a prediction would replace one of the images.
     """
     pictures = [form for form in parse_forms(forms) if form != "rle"]
     folders = {form: out / form if len(pictures) > 1 else out for form in pictures}
@@ -122,7 +122,7 @@ def write_predictions(
 def _predict(
     model: Model, sources: Iterable[Source], batch_size: int, failed: Callable[[Source, Exception], None]
 ) -> Iterator[tuple[Source, Result]]:
-    """The results of the pictures that can be read."""
+    """The results of the images that can be read."""
     waiting: deque[Source] = deque()
 
     def readable() -> Iterator[NDArray[np.uint8]]:
@@ -140,7 +140,7 @@ def _predict(
 
 
 def render(form: str, result: Result) -> NDArray[np.uint8]:
-    """One form of a prediction as a uint8 picture: mask and binary `[H, W]`, overlay `[H, W, 3]`, cutout `[H, W, 4]`."""
+    """One form of a prediction as a uint8 image: mask and binary `[H, W]`, overlay `[H, W, 3]`, cutout `[H, W, 4]`."""
     if form == "mask":
         return np.rint(result.probability * 255).astype(np.uint8)
     if form == "binary":
@@ -158,7 +158,7 @@ class Coco:
         self.table["categories"] = [{"id": 1, "name": category, "supercategory": "foreground"}]
 
     def add(self, path: Path, result: Result) -> None:
-        """Another picture; one whose mask is empty has no annotation."""
+        """Another image; one whose mask is empty has no annotation."""
         mask = result.mask
         height, width = mask.shape
         number = len(self.table["images"]) + 1
@@ -198,7 +198,7 @@ def _refuse_to_replace(sources: Sequence[Source], folders: Iterable[Path]) -> No
     for folder in folders:
         for source in sources:
             if (folder / f"{source.name}.png").resolve() in pictures:
-                raise ConfigError(f"the prediction of {source.path} would replace a picture in {folder}; choose another folder")
+                raise ConfigError(f"the prediction of {source.path} would replace an image in {folder}; choose another folder")
 
 
 def _write_all(files: dict[Path, NDArray[np.uint8]]) -> None:

@@ -1,6 +1,6 @@
-"""Test-time averaging: a picture is seen in several views (tiles, mirrored, at several scales), whose maps become one.
+"""Test-time averaging: an image is seen in several views (tiles, mirrored, at several scales), whose maps become one.
 
-Probabilities at the picture's own size are averaged, not logits: which of the two queries is the foreground may differ from view to
+Probabilities at the image's own size are averaged, not logits: which of the two queries is the foreground may differ from view to
 view, so only the joint map means the same in all of them. Under the hard rule ``release`` the average is a vote.
 """
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of one axis of a picture, and the weights `[length]` of its pixels: those of all spans add up to 1 everywhere."""
+    """A stretch of one axis of an image, and the weights `[length]` of its pixels: those of all spans add up to 1 everywhere."""
 
     start: int
     weights: Tensor
@@ -54,7 +54,7 @@ def spans(extent: int, tile: int, overlap: float) -> list[Span]:
 
 
 class Canvas:
-    """A picture `[H, W, 3]` and the sum of the maps of its views so far."""
+    """An image `[H, W, 3]` and the sum of the maps of its views so far."""
 
     def __init__(self, picture: NDArray[np.uint8], settings: PredictionConfig) -> None:
         self.picture = picture
@@ -79,7 +79,7 @@ class Canvas:
 
 @dataclass(frozen=True)
 class View:
-    """One tile of a picture, or all of it, as it goes through the network."""
+    """One tile of an image, or all of it, as it goes through the network."""
 
     canvas: Canvas
     rows: Span
@@ -97,7 +97,7 @@ class View:
         return tile[:, ::-1] if self.flipped else tile
 
     def add(self, probability: Tensor) -> None:
-        """Blend its map `[h, w]` into the picture's."""
+        """Blend its map `[h, w]` into the image's."""
         values = probability.cpu()
         values = values.flip(-1) if self.flipped else values
         self.canvas.total[self.rows.pixels, self.columns.pixels] += values * self.rows.weights[:, None] * self.columns.weights
@@ -115,7 +115,7 @@ class BatchSize:
         if len(tried) == 1:
             height, width = tried[0].size
             raise DeviceError(
-                f"the memory of {device} is too small for {height}x{width} pixels; cut pictures into smaller tiles, e.g. --tile "
+                f"the memory of {device} is too small for {height}x{width} pixels; cut images into smaller tiles, e.g. --tile "
                 f"{max(64, min(1024, max(height, width) // 2))}, or use --device cpu"
             )
         self.size = len(tried) // 2
@@ -131,7 +131,7 @@ class BatchSize:
 def predict_maps(
     model: Model, pictures: Iterable[NDArray[np.uint8]], batch_size: int
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
-    """Pictures and their maps of interest `[H, W]`, in order, by the model's prediction settings. Pictures are read as they are
+    """Images and their maps of interest `[H, W]`, in order, by the model's prediction settings. Images are read as they are
     needed, just as many at a time as fill a batch; only their tiles go to the device."""
     batches = BatchSize(batch_size)
     for canvases in _filling_batches(pictures, model.config.prediction, batch_size):

@@ -39,7 +39,7 @@ def _build_prior(config: RunConfig, backbone: StagedBackbone, weights: str | Non
 
 
 def build_refiner(choice: PluginChoice, prompts: Sequence[Prompts], *, mean: Sequence[float], std: Sequence[float]) -> RefinerLoss:
-    """A refiner for pictures that were normalised with `mean` and `std`. Raises as `build_network`."""
+    """A refiner for images that were normalised with `mean` and `std`. Raises as `build_network`."""
     build = resolve(registry().get("refiner", choice.name).build)
     _check_options("refiner", choice, build)
     return build(prompts, mean=mean, std=std, **choice.options)

@@ -11,10 +11,10 @@ THRESHOLD = 0.6
 
 @torch.no_grad()
 def principal_component(tokens: Tensor) -> Tensor:
-    """Scores `[B, N]` of each picture's tokens `[B, N, C]` on its first principal component, up to sign.
+    """Scores `[B, N]` of each image's tokens `[B, N, C]` on its first principal component, up to sign.
 
     Power iteration from the token that lies farthest from the mean: no random start, no decomposition on the host, a dozen
-    matrix-vector products. Every picture has a component of its own, so the result does not depend on its neighbours in the batch.
+    matrix-vector products. Every image has a component of its own, so the result does not depend on its neighbours in the batch.
     """
     centred = tokens.float() - tokens.float().mean(1, keepdim=True)
     farthest = centred.square().sum(2).argmax(1)
@@ -27,7 +27,7 @@ def principal_component(tokens: Tensor) -> Tensor:
 
 @torch.no_grad()
 def foreground_score(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-    """How much a token differs from the picture's border, 0..1, `[B, 1, rows, columns]`.
+    """How much a token differs from the image's border, 0..1, `[B, 1, rows, columns]`.
 
     The sign of a principal component is arbitrary. Here high means unlike the border: what interests a photographer touches the
     frame less than the rest does. So the mask is the same in every run and with every linear-algebra library.

@@ -1,8 +1,8 @@
 """Matching and losses of all decoder heads at once (docs/method.md, 12; after Mask2Former).
 
-There are two queries and at most two targets, so matching is a comparison of two sums: done on the device, for all heads and pictures
+There are two queries and at most two targets, so matching is a comparison of two sums: done on the device, for all heads and images
 together, with no trip to the host. Afterwards index 0 of every tensor is the query matched to the foreground, 1 the other one.
-Everything runs in float32, under autocast too. Shapes: L heads, B pictures, P points.
+Everything runs in float32, under autocast too. Shapes: L heads, B images, P points.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Targets:
     masks: Tensor
     """`[B, 2, H, W]` float, 0 or 1: foreground, background. A pixel that is neither (padding) is 0 in both."""
     present: Tensor
-    """`[B, 2]` float, 0 or 1: whether the class occurs in the picture."""
+    """`[B, 2]` float, 0 or 1: whether the class occurs in the image."""
     boxes: Tensor
-    """`[B, 2, 4]`: centre x, centre y, width, height of the tight box, in 0..1 of the (padded) picture."""
+    """`[B, 2, 4]`: centre x, centre y, width, height of the tight box, in 0..1 of the (padded) image."""
 
     @classmethod
     def of(cls, labels: Tensor) -> Targets:

@@ -16,7 +16,7 @@ MULTIPLE = 32  # height and width of network input
 
 
 class Network(nn.Module):
-    """Normalised pictures to the predictions of the decoder's heads.
+    """Normalised images to the predictions of the decoder's heads.
 
     `backbone` and `prior` are what the plugins built; without a prior the backbone's own pyramid is used. The width of a prior is
     `prior_width(backbone, pixel_decoder)`.
@@ -56,7 +56,7 @@ class Network(nn.Module):
         return self
 
     def forward(self, image: Tensor, *, all_heads: bool = False) -> Heads:
-        """Pictures `[B, 3, H, W]`, normalised with the backbone's mean and std, H and W multiples of 32."""
+        """Images `[B, 3, H, W]`, normalised with the backbone's mean and std, H and W multiples of 32."""
         features = self.encoder(image)
         pixels = self.pixel_decoder(features.maps)
         return self.decoder(pixels, features, all_heads=all_heads)

@@ -21,7 +21,7 @@ def focus_tasks() -> Iterable[Task]:  # type: ignore[empty-body]
 
 @hookspec
 def focus_backbones() -> Iterable[Backbone]:  # type: ignore[empty-body]
-    """Networks that turn a picture into features, in four stages."""
+    """Networks that turn an image into features, in four stages."""
 
 
 @hookspec

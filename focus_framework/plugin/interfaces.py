@@ -67,11 +67,11 @@ class Dataset:
     count: int | None = None
     """Pairs that a complete copy has."""
     image_patterns: Sequence[str] = ("*",)
-    """File name patterns of pictures; what matches none is not part of the set."""
+    """File name patterns of images; what matches none is not part of the set."""
     exclude: Sequence[str] = ()
     """File name patterns left out, e.g. ``*NonCAM*``."""
     mask_names: Sequence[str] = ("{stem}",)
-    """Stem of the mask that belongs to the picture ``stem``, tried in order."""
+    """Stem of the mask that belongs to the image ``stem``, tried in order."""
     foreground: Literal["white", "black"] = "white"
     title: str = ""
     citation: str = ""
@@ -82,7 +82,7 @@ class Dataset:
 
 
 PracticePair: TypeAlias = "tuple[np.ndarray, np.ndarray]"
-"""A picture `[H, W, 3]` uint8 RGB and its mask `[H, W]` bool, true inside the mask of interest."""
+"""An image `[H, W, 3]` uint8 RGB and its mask `[H, W]` bool, true inside the mask of interest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,14 +102,14 @@ class Task:
     datasets: Sequence[Dataset] = ()
     practice: Builder[PracticePair] | None = None
     """``practice(random, size)`` draws one pair of `size` x `size` pixels; `random` is a `numpy.random.Generator` and the
-    only source of chance, so that one seed gives one picture everywhere."""
+    only source of chance, so that one seed gives one image everywhere."""
     compose: Builder[PracticePair] | None = None
     """``compose(random, size, first, second)`` makes such a pair out of two photographs with the masks of things in them,
     `[H, W, 3]` uint8 and `[H, W]` bool of any size."""
     change_colour: bool = True
     """Whether augmentation may change colours; not where colour or grain is the cue (forgery)."""
     change_sharpness: bool = True
-    """Whether augmentation may blur or shrink pictures; not where sharpness is the cue (defocus)."""
+    """Whether augmentation may blur or shrink images; not where sharpness is the cue (defocus)."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Settings this task would like, as ``{"loss.clip": 0.5}``: stronger than the preset, weaker than what the user says."""
 
@@ -134,13 +134,13 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """A network, or a family of networks, that turns a picture into features."""
+    """A network, or a family of networks, that turns an image into features."""
 
     name: str
     title: str
     build: Builder[StagedBackbone]
     """``build(name, *, weights, **options)``: `name` is what the user asked for, `weights` is ``"pretrained"``, ``"none"`` or
-    the path of a file, `options` come from ``backbone.options``. Raises `WeightsError` where weights cannot be had."""
+    the path of a file, `options` come from ``backbone.options``. Raises `WeightsError` where weights cannot be loaded."""
     claims: Builder[bool] | None = None
     """For a family: ``claims(name)`` says whether a name that no backbone has is one of its members."""
     licence: str = ""
@@ -154,7 +154,7 @@ class Enhancer:
     title: str
     build: Builder[Prior]
     """``build(width, *, mean, std, **options)``: `width` is the number of channels to return, `mean` and `std` (three numbers
-    each) undo the normalisation of the picture that the prior gets."""
+    each) undo the normalisation of the image that the prior gets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +165,7 @@ class Refiner:
     title: str
     build: Builder[RefinerLoss]
     """``build(prompts, *, mean, std, **options)``: `prompts` is a sequence of `Prompts`; `mean` and `std` undo the
-    normalisation of the picture."""
+    normalisation of the image."""
     heads: Literal["last", "all"] = "last"
     """Which decoder heads it reads unless the user says otherwise."""
 
@@ -191,7 +191,7 @@ class StagedBackbone(Protocol):
     std: tuple[float, float, float]
 
     def begin(self, image: Tensor) -> Any:
-        """Normalised pictures `[B, 3, H, W]`, H and W multiples of 32, to whatever the stages need."""
+        """Normalised images `[B, 3, H, W]`, H and W multiples of 32, to whatever the stages need."""
 
     def enter(self, state: Any, stage: int) -> tuple[Tensor, tuple[int, int]]:
         """The tokens `[B, N, widths[stage]]` that stage `stage` (0 to 3) starts from, and their grid (rows, columns)."""
@@ -201,7 +201,7 @@ class StagedBackbone(Protocol):
 
     def parameter_groups(self) -> Sequence[nn.Module]:
         """The layers in the order of depth, for layer-wise learning rates. Several of one class are called as modules, so that they can be
-        computed again on the way back, and shared out over processes."""
+        recomputed in the backward pass, and sharded over processes."""
 
 
 @runtime_checkable
@@ -209,7 +209,7 @@ class Prior(Protocol):
     """What an enhancer plugin builds: an `nn.Module`."""
 
     def __call__(self, image: Tensor) -> Sequence[Tensor]:
-        """Normalised pictures `[B, 3, H, W]` to four maps `[B, width, H/s, W/s]` for the strides s = 4, 8, 16, 32."""
+        """Normalised images `[B, 3, H, W]` to four maps `[B, width, H/s, W/s]` for the strides s = 4, 8, 16, 32."""
 
 
 @runtime_checkable
@@ -217,8 +217,8 @@ class RefinerLoss(Protocol):
     """What a refiner plugin builds: an `nn.Module`. Its parameters, if any are trainable, are trained along."""
 
     def __call__(self, image: Tensor, mask_logits: Tensor) -> Tensor:
-        """Normalised pictures `[B, 3, H, W]` and mask logits `[L, B, 2, h, w]` (L decoder heads; foreground, then background,
-        as matched to the truth) to one scalar, the mean over heads and pictures."""
+        """Normalised images `[B, 3, H, W]` and mask logits `[L, B, 2, h, w]` (L decoder heads; foreground, then background,
+        as matched to the truth) to one scalar, the mean over heads and images."""
 
 
 @runtime_checkable
@@ -226,7 +226,7 @@ class PromptJudge(Protocol):
     """What a built refiner may offer besides its loss, so that ``focus prompts try`` can compare prompts with it."""
 
     def region_features(self, image: Tensor, visibility: Tensor) -> Tensor:
-        """Normalised pictures `[B, 3, H, W]` and R parts of each to look at, `[B, R, h, w]` in 0..1 (1 is seen), to features
+        """Normalised images `[B, 3, H, W]` and R parts of each to look at, `[B, R, h, w]` in 0..1 (1 is seen), to features
         `[B, R, D]` of length one."""
 
     def prompt_features(self, pairs: Sequence[Prompts]) -> Tensor:

@@ -72,7 +72,7 @@ class Entry:
 
 
 class Registry:
-    """All plugins of this environment. `load` reads the entry points; the four kinds share one road."""
+    """All plugins of this environment. `load` reads the entry points; the four kinds are loaded in the same way."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []

@@ -10,7 +10,7 @@ import torch
 
 from ..config.schema import RunConfig
 from ..data.augment import Augmentation
-from ..data.dataset import PairPictures, Pictures, PracticePictures, TrainingSamples, batches
+from ..data.dataset import Images, PairImages, PracticeImages, TrainingSamples, batches
 from ..data.pairs import training_pairs
 from ..evaluation.baselines import baselines
 from ..plugin.interfaces import Task
@@ -27,18 +27,18 @@ PRACTICE_SEEN = 128
 
 @dataclass(frozen=True)
 class RunData:
-    """Validation decides which checkpoint is the best; nothing is chosen by the test pictures, which only practice images have."""
+    """Validation decides which checkpoint is the best; nothing is chosen by the test images, which only practice images have."""
 
     samples: TrainingSamples
-    validation: Pictures | None
-    test: Pictures | None
+    validation: Images | None
+    test: Images | None
 
     @property
     def summary(self) -> str:
         """How much there is, for the log."""
         aside = f", {len(self.validation)} for validation" if self.validation else ", none for validation"
         test = f", {len(self.test)} for the test" if self.test else ""
-        return f"{len(self.samples.pictures)} pictures{aside}{test}"
+        return f"{len(self.samples.images)} images{aside}{test}"
 
     def batches(self, config: RunConfig, team: Team, *, first_step: int, device: torch.device) -> Iterator[dict[str, Any]]:
         """This process's shares of the batches of the steps from `first_step` on, without end."""
@@ -54,10 +54,10 @@ class RunData:
         )
 
     def baselines(self, metric: str) -> dict[str, float]:
-        """`metric` of what needs no learning on the test pictures; practice images only, which are made so that it fails."""
+        """`metric` of non-learned baselines on the test images; practice images only, which are made so that it fails."""
         if self.test is None:
             return {}
-        return baselines(self.samples.pictures[:PRACTICE_SEEN], self.test[:], metric)
+        return baselines(self.samples.images[:PRACTICE_SEEN], self.test[:], metric)
 
 
 def load_data(config: RunConfig, task: Task) -> RunData:
@@ -66,12 +66,12 @@ def load_data(config: RunConfig, task: Task) -> RunData:
     augmentation = Augmentation.of_task(data.augmentation, size, task)
     if data.train == PRACTICE:
 
-        def practice(split: Split, count: int) -> PracticePictures:
-            return PracticePictures(task, count, size=size, split=split, seed=seed)
+        def practice(split: Split, count: int) -> PracticeImages:
+            return PracticeImages(task, count, size=size, split=split, seed=seed)
 
         samples = TrainingSamples(practice("train", data.practice_count), augmentation, seed=seed)
         aside_count = min(PRACTICE_ASIDE, data.validation_limit)
         return RunData(samples, practice("validation", aside_count), practice("test", aside_count))
     train, aside = training_pairs(data.train, data.validation, share=data.validation_share, seed=seed, task=task, root=data.root or None)
-    samples = TrainingSamples(PairPictures(train), augmentation, seed=seed)
-    return RunData(samples, PairPictures(aside[: data.validation_limit]) if aside else None, None)
+    samples = TrainingSamples(PairImages(train), augmentation, seed=seed)
+    return RunData(samples, PairImages(aside[: data.validation_limit]) if aside else None, None)

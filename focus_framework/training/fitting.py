@@ -16,7 +16,7 @@ ADAM_MOMENTS = 2
 
 def find_parts(update: Update, batch: Mapping[str, Any], step: int) -> int:
     """Into how many parts this process's share of a batch must be cut to fit into memory, tried with the batch itself: 1, 2, ... of
-    those that divide it. Weights, norms and optimizer stay as they are. Raises `MemoryShortError` where one picture is too much."""
+    those that divide it. Weights, norms and optimizer stay as they are. Raises `MemoryShortError` where one image is too much."""
     share = len(batch["mask"])
     sizes = iter([size for size in range(share, 0, -1) if share % size == 0 and share // size >= update.parts])
     norms = {name: buffer.clone() for name, buffer in update.model.network.named_buffers()}
@@ -35,7 +35,7 @@ def find_parts(update: Update, batch: Mapping[str, Any], step: int) -> int:
         if "No executable batch size" not in str(error):
             raise
         raise MemoryShortError(
-            "not even one picture at a time fits into memory; lower --image-size, or --set training.checkpoint_activations=true"
+            "not even one image at a time fits into memory; lower --image-size, or --set training.checkpoint_activations=true"
         ) from error
     finally:
         update.prepared.zero_grad(set_to_none=True)

@@ -51,7 +51,7 @@ class Health:
 
     def check(self) -> None:
         """Look at the steps since the last time. Raises `DivergedError` once there were too many bad ones in a row; the names of
-        their pictures then stand in `bad-batches.json`."""
+        their images then stand in `bad-batches.json`."""
         if not self._waiting:
             return
         values = self.accelerator.reduce(torch.stack([step.values for step in self._waiting]), "mean").cpu()
@@ -75,7 +75,7 @@ class Health:
                 beside.write_text(json.dumps(self._bad, indent=1) + "\n", encoding="utf-8")
         raise DivergedError(
             f"the loss is {last['loss']} and the gradients' norm {last['gradient_norm']} at step {last['step']}, after {len(self._bad)} "
-            f"such step(s) in a row ({BAD_BATCHES} names their pictures: {', '.join(last['names'][:4])}, ...); lower --learning-rate, "
+            f"such step(s) in a row ({BAD_BATCHES} names their images: {', '.join(last['names'][:4])}, ...); lower --learning-rate, "
             "or use --precision fp32. The last checkpoint is kept"
         )
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoint import assembled, write_checkpoint
-from ..data.dataset import Pictures
+from ..data.dataset import Images
 from ..inference.model import Model
 from ..plugin.interfaces import LOWER_IS_BETTER, Task
 from .fitting import find_parts
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 LATEST, BEST = "checkpoint.safetensors", "best.safetensors"
 SHOWN = 4
-"""Validation pictures that the trackers show."""
+"""Validation images that the trackers show."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Trainer:
         *,
         identity: Mapping[str, Any],
         description: Mapping[str, Any],
-        validation: Pictures | None,
+        validation: Images | None,
     ) -> None:
         self.config, self.task, self.update, self.folder = update.config, task, update, folder
         self.identity, self.description, self.validation = identity, description, validation
@@ -127,18 +127,18 @@ class Trainer:
                     raise StoppedError(int(signal), self.step, self.folder, leads=self.team.leads)
 
     def _fit(self, batch: Mapping[str, Any]) -> None:
-        """Work batches through in as few parts as fit into memory."""
+        """Split batches into as few micro-batches as fit into memory."""
         self.update.parts = find_parts(self.update, batch, self.step)
         if self.update.parts > 1:
-            logger.info("each batch is worked through in %d parts, to fit into memory", self.update.parts)
+            logger.info("each batch is split into %d micro-batches, to fit into memory", self.update.parts)
 
     def _note_skipped(self) -> None:
-        """Pictures that any process could not read since the last time."""
+        """Images that any process could not read since the last time."""
         for found in self.team.gathered(self._skipped_here):
             for name, reason in found.items():
                 if name not in self.skipped:
                     self.skipped.append(name)
-                    logger.warning("left out, another picture stands in: %s", reason)
+                    logger.warning("skipped, replaced by another image: %s", reason)
         self._skipped_here.clear()
 
     def _record(self, terms: Mapping[str, Tensor], rate: float) -> dict[str, Any]:
@@ -174,7 +174,7 @@ class Trainer:
         return {f"validation_{name}": value for name, value in _finite(scores).items()}
 
     def scored(self, state: Mapping[str, Any]) -> Model:
-        """What is scored, by the leading process alone; a network that is shared out is put together from `state`."""
+        """What is scored, by the main process alone; a sharded network is put together from `state`."""
         if not self.team.shards:
             return Model(self.config, self.update.best_network).to(self.device)
         _, network = assembled(self.description, self.update.weights(state), self.folder)
@@ -196,13 +196,13 @@ class Trainer:
         sound = are_finite([*state["network"].values(), *self.update.weights(state).values()])
         if not self.team.told(sound):
             raise DivergedError(
-                f"the weights are no numbers any more at step {self.step}; lower --learning-rate, or use --precision fp32. "
+                f"the weights are NaN or infinite at step {self.step}; lower --learning-rate, or use --precision fp32. "
                 "The last checkpoint is kept"
             )
         return state
 
     def save(self, state: Mapping[str, Any], *, validation: Mapping[str, float] | None = None, best: bool = False) -> None:
-        """Write the checkpoint and the state, without a look at the validation pictures. Raises `SaveError`; what was saved before is
+        """Write the checkpoint and the state, without a look at the validation images. Raises `SaveError`; what was saved before is
         whole then."""
         if self.team.leads:
             weights = self.update.weights(state)

@@ -48,6 +48,6 @@ def transformer_layers(network: Network) -> list[nn.Module]:
 
 
 def checkpoint_activations(network: Network) -> None:
-    """Keep of every transformer layer only what goes in; the rest is computed again on the way back (Chen et al. 2016)."""
+    """Keep of every transformer layer only what goes in; the rest is recomputed in the backward pass (Chen et al. 2016)."""
     for layer in transformer_layers(network):
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)

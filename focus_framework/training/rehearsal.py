@@ -20,7 +20,7 @@ SCORED = 4
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What a run will take, estimated from its second step and the scoring of a few pictures."""
+    """What a run will take, estimated from its second step and the scoring of a few images."""
 
     device: str
     seconds_a_step: float
@@ -29,7 +29,7 @@ class Rehearsal:
     steps: int | None
     """Of the whole run; for a run of so many minutes as many as fit."""
     memory_mib: int
-    pictures: int
+    images: int
     parameters: int
     """Those that are trained."""
 
@@ -62,5 +62,5 @@ def rehearse(resolved: Resolved, task: Entry) -> Rehearsal | None:
     steps = plan.steps if plan.steps else int(60 * (plan.minutes or 0) / each)
     seconds = min(steps * each, 60 * plan.minutes) if plan.minutes else steps * each
     trained = sum(parameter.numel() for parameter in update.trained)
-    pictures = len(data.samples.pictures)
-    return Rehearsal(str(trainer.device), a_step, seconds, steps, memory_in_use(trainer.device), pictures, trained)
+    images = len(data.samples.images)
+    return Rehearsal(str(trainer.device), a_step, seconds, steps, memory_in_use(trainer.device), images, trained)

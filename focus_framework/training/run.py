@@ -18,7 +18,7 @@ from torch import nn
 from ..checkpoint import describe, load_network, write_checkpoint
 from ..config.prompts import choose, with_templates
 from ..config.schema import Resolved, RunConfig, with_prediction
-from ..data.dataset import Pictures, naming_dead_workers
+from ..data.dataset import Images, naming_dead_workers
 from ..errors import ConfigError, WeightsError
 from ..inference.device import choose_device, title
 from ..inference.model import Model
@@ -57,7 +57,7 @@ def train(
     """
     config = resolved.config
     if folder and (folder / LATEST).exists() and not resume:
-        raise ConfigError(f"{folder} holds a run already; go on with it by --resume {folder}, or choose another --out")
+        raise ConfigError(f"{folder} holds a run already; resume it with --resume {folder}, or choose another --out")
     accelerator, team = begin(config)
     with team, ExitStack() as stack:
         folder = team.told(folder or new_folder(task.get()))
@@ -83,7 +83,7 @@ def assemble(
     config, chosen = resolved.config, task.get()
     torch.manual_seed(config.training.seed)
     data = load_data(config, chosen)
-    itself = identity(config, len(data.samples.pictures))
+    itself = identity(config, len(data.samples.images))
     state = load_state(folder) if resume else None
     if state:
         check_same(state.identity, itself, folder)
@@ -95,7 +95,7 @@ def assemble(
     if team.leads:
         logger.info("training on %s, %s, deformable attention: %s", data.summary, accelerator.device, ops.backend())
         if team.size > 1:
-            shared = "weights and optimizer state are shared out" if team.shards else "each has the whole network"
+            shared = "weights and optimizer state are sharded" if team.shards else "each process holds the whole network"
             logger.info("%d processes; %s", team.size, shared)
     update = Update(config, model, accelerator, team, _build_refiner(config, prompts, model))
     trainer = Trainer(chosen, update, folder, identity=itself, description=description, validation=data.validation)
@@ -105,7 +105,7 @@ def assemble(
 
 
 def _finish(trainer: Trainer, data: RunData, folder: Path) -> Summary:
-    """Score the best checkpoint on the test pictures and write the samples and the report."""
+    """Score the best checkpoint on the test images and write the samples and the report."""
     best = Model(*load_network(folder / BEST)).to(trainer.device).eval()
     if trainer.config.training.calibrate and data.validation:
         best = _calibrated(best, data.validation, folder)
@@ -124,7 +124,7 @@ def _finish(trainer: Trainer, data: RunData, folder: Path) -> Summary:
     return summary
 
 
-def _calibrated(model: Model, validation: Pictures, folder: Path) -> Model:
+def _calibrated(model: Model, validation: Images, folder: Path) -> Model:
     """The best checkpoint with the temperature that suits the validation images, on the disk too."""
     plain = Model(with_prediction(model.config, {"temperature": 1.0}), model.network).to(model.device).eval()
     readable_ones = readable(validation, range(len(validation)), skip=model.config.data.unreadable == "skip")
@@ -152,14 +152,14 @@ def begin(config: RunConfig) -> tuple[Accelerator, Team]:
     # accelerate keeps one state a process and refuses another precision; a notebook may train twice.
     AcceleratorState._reset_state(reset_partial_state=True)
     if config.training.auto_batch and processes > 1:
-        raise ConfigError("--auto-batch works for one process; for several choose the parts by --set training.accumulate=N")
+        raise ConfigError("--auto-batch works for one process; for several choose the number of micro-batches: --set training.accumulate=N")
     shard = asked_by_launcher() or config.training.shard
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision={"fp32": "no"}.get(precision, precision))
     team = Team(accelerator, shard=shard)
     # DDP's advice on speed, of the convolutions that run channels last.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     if not team.leads:
-        logging.getLogger("focus_framework").setLevel(logging.ERROR)  # one process speaks for all
+        logging.getLogger("focus_framework").setLevel(logging.ERROR)  # only the main process logs
     share_of_batch(config, team.size)
     return accelerator, team
 

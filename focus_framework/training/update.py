@@ -51,7 +51,7 @@ class Update:
             self.refiner.to(device)
         others = list(self.refiner.parameters()) if self.refiner else []
         self.optimizer = build_optimizer(model.network, others, config)
-        # What is shared out averages its gradients by itself; the rest is wrapped so that it does.
+        # What is sharded averages its gradients by itself; the rest is wrapped so that it does.
         self.network = accelerator.prepare_model(model.network, evaluation_mode=team.shards)
         self._shared_refiner = self.refiner and accelerator.prepare_model(self.refiner, evaluation_mode=team.shards)
         self.prepared = accelerator.prepare_optimizer(self.optimizer)
@@ -113,7 +113,7 @@ class Update:
                 raise
             raise MemoryShortError(
                 f"{self.accelerator.device} ran out of memory at step {step + 1}; lower --batch-size or --image-size, let --auto-batch "
-                "work the batch through in parts, or --set training.checkpoint_activations=true"
+                "split the batch into micro-batches, or --set training.checkpoint_activations=true"
             ) from error
         norm = self.accelerator.clip_grad_norm_(self.trained, self.config.training.gradient_norm)
         terms["gradient_norm"] = norm.full_tensor() if isinstance(norm, DTensor) else norm
@@ -177,7 +177,7 @@ def _weight(present: Tensor, size: int, no_object: float) -> Tensor:
 
 
 def share_of_batch(config: RunConfig, processes: int) -> int:
-    """Pictures that each process takes of a step's batch. Raises `ConfigError` where it cannot be divided."""
+    """Images that each process takes of a step's batch. Raises `ConfigError` where it cannot be divided."""
     plan = config.training
     pieces = processes * plan.accumulate
     if plan.batch_size % pieces:

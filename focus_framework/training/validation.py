@@ -1,4 +1,4 @@
-"""Scoring a model on pairs of picture and mask, by the numbers that ``focus evaluate`` gives."""
+"""Scoring a model on pairs of image and mask, by the numbers that ``focus evaluate`` gives."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROTOCOL = "standard"
 def score(
     model: Model, examples: Sequence[Example], metrics: Sequence[str], *, batch_size: int = 16, skip_unreadable: bool = False
 ) -> dict[str, float]:
-    """Each metric over the examples, protocol `PROTOCOL`: NaN where none defines it. A picture that cannot be read raises `DataError`,
+    """Each metric over the examples, protocol `PROTOCOL`: NaN where none defines it. An image that cannot be read raises `DataError`,
     or is left out."""
     total = Totals.of(metrics)
     for start in range(0, len(examples), batch_size):

@@ -1,4 +1,4 @@
-"""The module behind `vit.py`: a timm ViT cut into four stages, any picture size, one class token travelling along."""
+"""The module behind `vit.py`: a timm ViT cut into four stages, any image size, one class token travelling along."""
 
 from __future__ import annotations
 

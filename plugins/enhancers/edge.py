@@ -1,4 +1,4 @@
-"""The edge enhancer: edges laid over the picture, seen by a small convolutional network."""
+"""The edge enhancer: edges laid over the image, seen by a small convolutional network."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ if TYPE_CHECKING:
 
 @hookimpl
 def focus_enhancers() -> Iterable[Enhancer]:
-    yield Enhancer(name="edge", title="Canny edges laid over the picture, on the device, in batches", build=build)
-    yield Enhancer(
-        name="edge-release", title="the release's edge image: OpenCV, per channel, on the normalised picture", build=build_release
-    )
+    yield Enhancer(name="edge", title="Canny edges laid over the image, on the device, in batches", build=build)
+    yield Enhancer(name="edge-release", title="the release's edge image: OpenCV, per channel, on the normalised image", build=build_release)
 
 
 def build(width: int, **options: object) -> EdgePrior:

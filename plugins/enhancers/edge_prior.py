@@ -21,9 +21,9 @@ STRIDES = [4, 8, 16, 32]
 
 
 class CannyOverlay(nn.Module):
-    """Grey, Gaussian blur 5x5, Canny, gradient magnitude along its edges; laid over the picture, then normalised as the trunk expects.
+    """Grey, Gaussian blur 5x5, Canny, gradient magnitude along its edges; laid over the image, then normalised as the trunk expects.
 
-    `low` and `high` are Canny's thresholds on the gradient of a grey picture in 0..1, `strength` the share of the edges in the sum.
+    `low` and `high` are Canny's thresholds on the gradient of a grey image in 0..1, `strength` the share of the edges in the sum.
     """
 
     mean: Tensor
@@ -46,7 +46,7 @@ class CannyOverlay(nn.Module):
 
 
 class ReleaseOverlay(nn.Module):
-    """What the release makes of the normalised picture: times 255, rounded, clipped, RGB to BGR, blurred 5x5 (sigma 1.4), Canny
+    """What the release makes of the normalised image: times 255, rounded, clipped, RGB to BGR, blurred 5x5 (sigma 1.4), Canny
     (100, 200) in each channel; 0.7 blurred + 0.3 edges in 0..1, not normalised. By OpenCV on the CPU, where it is the quickest, and
     elsewhere in batches on the device, with the same bytes."""
 
@@ -63,7 +63,7 @@ class ReleaseOverlay(nn.Module):
 
 
 def release_edge_image(picture: np.ndarray) -> np.ndarray:
-    """One uint8 RGB picture `[H, W, 3]` to the release's uint8 BGR edge image of the same size."""
+    """One uint8 RGB image `[H, W, 3]` to the release's uint8 BGR edge image of the same size."""
     blurred = cv2.GaussianBlur(np.ascontiguousarray(picture[..., ::-1]), (5, 5), 1.4)
     edges = np.stack([cv2.Canny(np.ascontiguousarray(blurred[..., channel]), 100, 200) for channel in range(3)], -1)
     return cv2.addWeighted(blurred, 0.7, edges, 0.3, 0)
@@ -94,7 +94,7 @@ class EdgePrior(nn.Module):
             body: Any = build_timm(trunk, weights, features_only=True, out_indices=(1, 2, 3, 4))
         except WeightsError as error:
             raise WeightsError(
-                f"enhancer: the weights ({weights}) of its trunk {trunk} cannot be had. Give --set enhancer.options.weights=FILE with "
+                f"enhancer: the weights ({weights}) of its trunk {trunk} cannot be loaded. Give --set enhancer.options.weights=FILE with "
                 "weights in timm's names, or --set enhancer.options.weights=none to start from random ones"
             ) from error
         if body.feature_info.reduction() != STRIDES:

@@ -1,4 +1,4 @@
-"""The release's edge image in whole numbers on the device, all pictures at once: the same bytes as OpenCV's, which works on the host.
+"""The release's edge image in whole numbers on the device, all images at once: the same bytes as OpenCV's, which works on the host.
 
 Blur and Canny follow OpenCV's arithmetic, not only its idea: weights of the blur in 256ths, the magnitude |dx| + |dy|, directions told
 apart by tan 22.5 degrees in 2^-15. Sums of slices, not convolutions, which an accelerator may round.
@@ -22,7 +22,7 @@ CHECK_EVERY = 8  # steps of growth between looking whether anything still grows,
 
 
 def release_edge_images(pictures: Tensor) -> Tensor:
-    """Pictures `[B, 3, H, W]` of whole numbers in 0..255, RGB, to the release's edge images of the same shape and range, BGR."""
+    """Images `[B, 3, H, W]` of whole numbers in 0..255, RGB, to the release's edge images of the same shape and range, BGR."""
     planes = pictures.flip(1).flatten(0, 1)[:, None].float()
     blurred = blur(planes)
     overlaid = 0.7 * blurred.float() + 0.3 * (255.0 * canny(blurred).float())

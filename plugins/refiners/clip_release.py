@@ -1,7 +1,7 @@
 """Refiner `clip-release`: the loss of the authors' release, on crops that do show one region each.
 
 Kept: soft targets, projection heads that are trained along, fourteen templates around every prompt. Not rebuilt: the release
-normalises the picture twice, so that CLIP sees an almost constant one, and its masks leave half of the other region visible.
+normalises the image twice, so that CLIP sees an almost constant one, and its masks leave half of the other region visible.
 """
 
 from __future__ import annotations

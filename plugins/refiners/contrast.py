@@ -1,4 +1,4 @@
-"""Refiner `clip`: the two regions of a picture and the task's two prompts must find each other (docs/method.md, 11)."""
+"""Refiner `clip`: the two regions of an image and the task's two prompts must find each other (docs/method.md, 11)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ClipRefiner(RegionRefiner):
 
 
 def contrastive_loss(image: Tensor, text: Tensor, temperature: float) -> Tensor:
-    """Cross entropy from image to text and from text to image over the two pairs of each picture, halves averaged.
+    """Cross entropy from image to text and from text to image over the two pairs of each image, halves averaged.
 
     `image` `[..., 2, D]` and `text` `[2, D]` of length one, foreground first.
     """

@@ -1,6 +1,6 @@
-"""Practice images out of photographs: for each task a way to make its cue from two pictures with the masks of things in them.
+"""Practice images out of photographs: for each task a way to make its cue from two images with the masks of things in them.
 
-``first`` and ``second`` are examples: a picture `[H, W, 3]` uint8 RGB and its mask `[H, W]` bool. Light is mixed and blurred in
+``first`` and ``second`` are examples: an image `[H, W, 3]` uint8 RGB and its mask `[H, W]` bool. Light is mixed and blurred in
 linear values, as `focus_framework.plugin.kit.practice` does.
 """
 
@@ -20,7 +20,7 @@ Array: TypeAlias = NDArray[np.float32]
 SOFT_EDGE = 0.7
 """Pixels by which the edge of a cut-out is blurred, as wide as a lens leaves it."""
 THIN = (0.003, 0.8)
-"""The part of a picture that a thing covers: somebody's things may be cracks or ropes."""
+"""The part of an image that a thing covers: somebody's things may be cracks or ropes."""
 
 
 def salient(random: Random, size: int, first: PracticePair, second: PracticePair) -> PracticePair:
@@ -47,7 +47,7 @@ def camouflage(random: Random, size: int, first: PracticePair, second: PracticeP
 
 
 def defocus(random: Random, size: int, first: PracticePair, second: PracticePair) -> PracticePair:
-    """The first picture with a shallow depth of field: all but its thing is out of focus. It should be sharp all over."""
+    """The first image with a shallow depth of field: all but its thing is out of focus. It should be sharp all over."""
     light, inside = frame(random, *first, size)
     coverage = blur(inside.astype(np.float32), SOFT_EDGE)
     behind = blur(filled(light, inside), size * random.uniform(0.015, 0.045))
@@ -56,7 +56,7 @@ def defocus(random: Random, size: int, first: PracticePair, second: PracticePair
 
 
 def shadow(random: Random, size: int, first: PracticePair, second: PracticePair) -> PracticePair:
-    """The shadow of the first's thing, standing outside the picture, on the second's ground."""
+    """The shadow of the first's thing, standing outside the image, on the second's ground."""
     ground = empty_ground(random, *second, size)
     outline = cut_out(*first)[1]
     cut = bool(first[1][-1].any())
@@ -69,7 +69,7 @@ def shadow(random: Random, size: int, first: PracticePair, second: PracticePair)
 
 
 def forgery(random: Random, size: int, first: PracticePair, second: PracticePair) -> PracticePair:
-    """The first's thing spliced into the second picture, with another history of grain and compression, or (a quarter) the same."""
+    """The first's thing spliced into the second image, with another history of grain and compression, or (a quarter) the same."""
     host = developed(frame(random, *second, size)[0])
     colours, coverage = paste(random, *first, size, scale=(0.25, 0.7))
     donor = developed(colours)
@@ -87,7 +87,7 @@ def forgery(random: Random, size: int, first: PracticePair, second: PracticePair
 
 
 def linear(image: NDArray[np.uint8]) -> Array:
-    """Light of a picture, 0 to 1, by the gamma of 2 of `practice.photograph`."""
+    """Light of an image, 0 to 1, by the gamma of 2 of `practice.photograph`."""
     return np.square(image.astype(np.float32) / 255)
 
 
@@ -104,7 +104,7 @@ def resized(array: NDArray[np.generic], height: int, width: int) -> Array:
 
 
 def frame(random: Random, image: NDArray[np.uint8], mask: NDArray[np.bool_], size: int) -> tuple[Array, NDArray[np.bool_]]:
-    """A square part of a picture around its thing: linear light `[size, size, 3]` and the mask."""
+    """A square part of an image around its thing: linear light `[size, size, 3]` and the mask."""
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     largest = min(mask.shape)
     spans = [(int(at[0]), int(at[-1]) + 1) if len(at) else (0, length) for at, length in zip((rows, columns), mask.shape, strict=True)]
@@ -118,7 +118,7 @@ def frame(random: Random, image: NDArray[np.uint8], mask: NDArray[np.bool_], siz
 
 
 def filled(light: Array, inside: NDArray[np.bool_]) -> Array:
-    """The picture without its thing: the hole takes the mean of what surrounds it, from coarse to fine."""
+    """The image without its thing: the hole takes the mean of what surrounds it, from coarse to fine."""
     hole = cv2.dilate(inside.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
     weight = (~hole).astype(np.float32)
     out = np.where(hole[..., None], light[~hole].mean(axis=0) if (~hole).any() else 0.5, light).astype(np.float32)
@@ -145,7 +145,7 @@ def empty_ground(random: Random, image: NDArray[np.uint8], mask: NDArray[np.bool
 
 
 def cut_out(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """The part of a picture that its thing spans; all of it where there is none."""
+    """The part of an image that its thing spans; all of it where there is none."""
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     if not len(rows):
         return image, np.ones_like(mask)
@@ -158,7 +158,7 @@ def cut_out(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> tuple[NDArray[
 def paste(
     random: Random, image: NDArray[np.uint8], mask: NDArray[np.bool_], size: int, *, scale: tuple[float, float]
 ) -> tuple[Array, Array]:
-    """A thing on an empty square, at the edge where the edge of its own picture cut it off: linear light `[size, size, 3]` and
+    """A thing on an empty square, at the edge where the edge of its own image cut it off: linear light `[size, size, 3]` and
     coverage `[size, size]`, 0 to 1."""
     if random.random() < 0.5:
         image, mask = image[:, ::-1], mask[:, ::-1]

@@ -1,4 +1,4 @@
-"""The published data sets of the five tasks: where their pictures and masks lie, as their authors ship them.
+"""The published data sets of the five tasks: where their images and masks lie, as their authors ship them.
 
 Folders are found below the data root; capitals, ``-``, ``_`` and spaces in their names do not matter. Figures of the paper and
 of its authors' model zoo are those of their own evaluation, protocol ``release``: binarised masks, a BER of 0.75 of the usual
@@ -29,7 +29,7 @@ def figures(paper: dict[str, float], giant: Sequence[float | None], large: Seque
 
 
 NO_OBJECT = ("*NonCAM*",)
-"""COD10K: pictures without a camouflaged object, which the field leaves out."""
+"""COD10K: images without a camouflaged object, which the field leaves out."""
 
 CAMO_TRAIN = Dataset(
     name="camo-train",
@@ -62,7 +62,7 @@ CAMO_TEST = Dataset(
 
 COD10K_TRAIN = Dataset(
     name="cod10k-train",
-    title="COD10K, training pictures with a camouflaged object",
+    title="COD10K, training images with a camouflaged object",
     images=("COD10K-v3/Train/Image", "COD10K/Train/Image"),
     masks=("COD10K-v3/Train/GT_Object", "COD10K/Train/GT_Object"),
     split="train",
@@ -75,7 +75,7 @@ COD10K_TRAIN = Dataset(
 
 COD10K_TEST = Dataset(
     name="cod10k-test",
-    title="COD10K, test pictures with a camouflaged object",
+    title="COD10K, test images with a camouflaged object",
     images=("COD10K-v3/Test/Image", "COD10K/Test/Image"),
     masks=("COD10K-v3/Test/GT_Object", "COD10K/Test/GT_Object"),
     split="test",
@@ -263,7 +263,7 @@ SHARP: Literal["white"] = "white"
 
 DEFOCUS_TRAIN = Dataset(
     name="defocus-train",
-    title="DUT and CUHK defocus, training pictures of both",
+    title="DUT and CUHK defocus, training images of both",
     images=("DEFOCUS/dataset/train_data/1204source", "DEFOCUS/train_data/1204source"),
     masks=("DEFOCUS/dataset/train_data/1204gt", "DEFOCUS/train_data/1204gt"),
     split="train",
@@ -317,7 +317,7 @@ WITH_GT = ("{stem}_gt", "{stem}")
 
 CASIA1 = Dataset(
     name="casia1",
-    title="CASIA 1.0, tampered pictures",
+    title="CASIA 1.0, tampered images",
     images=("CASIA/CASIA 1.0 dataset/Modified Tp", "CASIA/CASIA 1.0 dataset"),
     masks=("CASIA/CASIA 1.0 groundtruth", "CASIA/CASIA 1.0 groundtruth"),
     split="test",
@@ -336,7 +336,7 @@ CASIA1 = Dataset(
 
 CASIA1_AUTHENTIC = Dataset(
     name="casia1-authentic",
-    title="CASIA 1.0, authentic pictures: empty masks",
+    title="CASIA 1.0, authentic images: empty masks",
     images=("CASIA/CASIA 1.0 dataset",),
     masks=(),
     split="test",
@@ -349,7 +349,7 @@ CASIA1_AUTHENTIC = Dataset(
 
 CASIA2 = Dataset(
     name="casia2",
-    title="CASIA 2.0, tampered pictures",
+    title="CASIA 2.0, tampered images",
     images=("CASIA/CASIA2.0_revised",),
     masks=("CASIA/CASIA2.0_Groundtruth",),
     split="train",
@@ -363,7 +363,7 @@ CASIA2 = Dataset(
 
 CASIA2_AUTHENTIC = Dataset(
     name="casia2-authentic",
-    title="CASIA 2.0, authentic pictures: empty masks",
+    title="CASIA 2.0, authentic images: empty masks",
     images=("CASIA/CASIA2.0_revised",),
     masks=(),
     split="train",

@@ -40,7 +40,7 @@ def focus_tasks() -> Iterator[Task]:
 
 
 def practice(random: np.random.Generator, size: int) -> PracticePair:
-    """A picture [size, size, 3] and its mask [size, size].
+    """An image [size, size, 3] and its mask [size, size].
 
     The cue: the thing wears the texture of its surroundings, but its pattern runs another way or is finer or coarser, and it
     breaks off at the outline, where a faint edge of shade shows that something has a body.

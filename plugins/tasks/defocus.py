@@ -41,7 +41,7 @@ def focus_tasks() -> Iterator[Task]:
 
 
 def practice(random: np.random.Generator, size: int) -> PracticePair:
-    """A picture [size, size, 3] and its mask [size, size]: white is what the lens is focused on.
+    """An image [size, size, 3] and its mask [size, size]: white is what the lens is focused on.
 
     The cue: how wide edges are, not how much pattern a surface has. Either something stands before a blurred ground, or blurred
     things hide part of a sharp one, or the ground recedes through the focus.

@@ -1,4 +1,4 @@
-"""Forgery detection: the region spliced in from another picture, or altered."""
+"""Forgery detection: the region spliced in from another image, or altered."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def focus_tasks() -> Iterator[Task]:
 
 
 HISTORIES = ("clean", "grainy", "compressed", "enlarged")
-"""What a picture went through before it was cut up."""
+"""What an image went through before it was cut up."""
 
 
 def practice(random: np.random.Generator, size: int) -> PracticePair:
-    """A picture [size, size, 3] and its mask [size, size].
+    """An image [size, size, 3] and its mask [size, size].
 
     The cue: what the region went through before it was pasted in, told by its grain, the blocks of its compression or the
     smoothness of enlargement. Host and donor may be the same place, and honest things lie about in both.

@@ -33,7 +33,7 @@ def focus_tasks() -> Iterator[Task]:
 
 
 def practice(random: np.random.Generator, size: int) -> PracticePair:
-    """A picture [size, size, 3] and its mask [size, size].
+    """An image [size, size, 3] and its mask [size, size].
 
     The cue: one thing, at times two, unlike all that surrounds it and well placed: vivid among dull colours, plain among vivid
     ones, dark before bright or bright before dark. The clutter around it has shapes and patterns too, but shares its colours.

@@ -42,7 +42,7 @@ def focus_tasks() -> Iterator[Task]:
 
 
 def practice(random: np.random.Generator, size: int) -> PracticePair:
-    """A picture [size, size, 3] and its mask [size, size].
+    """An image [size, size, 3] and its mask [size, size].
 
     The cue: the light goes down and takes on the colour of the sky, while the ground's pattern goes on below. Dark or blue paint
     changes the pattern instead, and dark things hide it; they lie in shadow and out of it.
@@ -110,11 +110,11 @@ def lying(random: np.random.Generator, size: int) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class Caster:
-    """A thing that stands in the picture, or beside it, in the light from above."""
+    """A thing that stands in the image, or beside it, in the light from above."""
 
     outline: Silhouette
     foot: np.ndarray
-    """Where it stands, (x, y) in parts of the picture."""
+    """Where it stands, (x, y) in parts of the image."""
     height: float
     throw: np.ndarray
     """From the foot to the shadow's tip, (x, y) for a thing of height 1."""
@@ -134,7 +134,7 @@ class Caster:
         return draw(place(self.outline, centre=self.foot - [0, self.height / 2], scale=self.height), size)
 
     def shadow(self, size: int, *, softness: float = 0.0) -> np.ndarray:
-        """How much of the lamp it hides [size, size], 0 to 1. Its outline blurs by `softness` of the picture in proportion to
+        """How much of the lamp it hides [size, size], 0 to 1. Its outline blurs by `softness` of the image in proportion to
         the distance from the foot, as the sun is a disc."""
         import numpy as np
 

@@ -41,7 +41,7 @@ def f1(probability: Maps, truth: Maps) -> Tensor:
     """F1 of the pixels whose probability is above one half, `[B]` in 0..1, higher is better.
 
     Equal to ``sklearn.metrics.f1_score(truth, probability > 0.5)``. The map is read as it is: stretching would turn an
-    authentic picture into a tampered one. Truth and prediction both empty score 0, as in scikit-learn.
+    authentic image into a tampered one. Truth and prediction both empty score 0, as in scikit-learn.
     """
     return per_image(f1_of_pairs, probability, truth)
 

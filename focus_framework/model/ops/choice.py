@@ -74,7 +74,7 @@ def backend(device: str | torch.device = "cpu") -> Backend:
     name, why, command = _choose(kind)
     if name == "reference" and wanted() == "native":
         module = native_module()
-        raise DeviceError(f"{VARIABLE}=native cannot be had: {why}; run: {command}") from (
+        raise DeviceError(f"{VARIABLE}=native cannot be loaded: {why}; run: {command}") from (
             module if isinstance(module, Exception) else None
         )
     _log_once(kind, name, why)

@@ -48,7 +48,7 @@ def deform_attn_from_logits(
 def _grids(locations: Tensor) -> Tensor:
     """Locations in 0..1 as `grid_sample` takes them (-1..1).
 
-    Beyond one picture's width outside of the picture nothing can be sampled any more, so clamping there changes no sample and
+    Beyond one image's width outside of the image nothing can be sampled any more, so clamping there changes no sample and
     keeps infinities out of the arithmetic; NaN goes there too.
     """
     return (2 * locations - 1).clamp(-3, 3).nan_to_num(nan=-3)

@@ -1,4 +1,4 @@
-"""Frozen networks that compare pictures with sentences (open_clip), and the base of refiners that show masks to them."""
+"""Frozen networks that compare images with sentences (open_clip), and the base of refiners that show masks to them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class RegionRefiner(nn.Module):
-    """Base of refiners that compare what two masks show of a picture with two prompts; a subclass says with which loss.
+    """Base of refiners that compare what two masks show of an image with two prompts; a subclass says with which loss.
 
     Nothing of the encoder is trained or saved, and prompts are encoded once, here.
     """
@@ -43,7 +43,7 @@ class RegionRefiner(nn.Module):
         std: Sequence[float],
         fill: Fill = "mean",
     ) -> None:
-        """`mean` and `std` undo the normalisation of the pictures to come; several `prompts` are averaged after encoding."""
+        """`mean` and `std` undo the normalisation of the images to come; several `prompts` are averaged after encoding."""
         super().__init__()
         self.encoder = encoder
         self.mean, self.std = tuple(mean), tuple(std)
@@ -51,7 +51,7 @@ class RegionRefiner(nn.Module):
         self.register_buffer("text", encode_prompts(encoder, prompts), persistent=False)
 
     def forward(self, image: Tensor, mask_logits: Tensor) -> Tensor:
-        """Normalised pictures `[B, 3, H, W]` and mask logits `[L, B, 2, h, w]` to the mean loss of heads and pictures, float32."""
+        """Normalised images `[B, 3, H, W]` and mask logits `[L, B, 2, h, w]` to the mean loss of heads and images, float32."""
         with torch.autocast(image.device.type, enabled=False):
             return self.loss(self.features(image.float(), mask_logits.float().sigmoid()))
 
@@ -60,7 +60,7 @@ class RegionRefiner(nn.Module):
         raise NotImplementedError
 
     def features(self, image: Tensor, visibility: Tensor) -> Tensor:
-        """Features `[..., B, R, D]`, of length one, of the regions `[..., B, R, h, w]` of normalised pictures: one pass for all."""
+        """Features `[..., B, R, D]`, of length one, of the regions `[..., B, R, h, w]` of normalised images: one pass for all."""
         pictures = image * column(self.std, image) + column(self.mean, image)
         crops = show_regions(pictures, visibility, size=self.encoder.size, mean=self.encoder.mean, fill=self.fill)
         features = self.encoder.encode_image(crops.flatten(0, -4))
@@ -83,7 +83,7 @@ class ImageTextEncoder:
     so neither a checkpoint, an optimizer nor a count of parameters meets them. It follows the device of what it is given.
 
     `precision` is that of the image encoder: "auto" is bf16 on an accelerator and fp32 on the CPU; sentences, few and encoded
-    once, are always encoded in fp32. `checkpointing` computes activations again while going backward instead of keeping them.
+    once, are always encoded in fp32. `checkpointing` recomputes activations in the backward pass instead of keeping them.
     """
 
     def __init__(self, model: nn.Module, tokenizer: Any, *, precision: Precision = "auto", checkpointing: bool = False) -> None:
@@ -95,14 +95,14 @@ class ImageTextEncoder:
         preprocessing = open_clip.get_model_preprocess_cfg(model)
         side = preprocessing["size"]
         self.size: tuple[int, int] = (side, side) if isinstance(side, int) else tuple(side)
-        """Rows and columns of the pictures that it takes."""
+        """Rows and columns of the images that it takes."""
         self.mean: tuple[float, ...] = tuple(preprocessing["mean"])
         self.std: tuple[float, ...] = tuple(preprocessing["std"])
         if checkpointing:
             model.set_grad_checkpointing()  # type: ignore[operator]  # every open_clip model has it
 
     def encode_image(self, pictures: Tensor) -> Tensor:
-        """Pictures `[N, 3, *size]` in 0..1 to features `[N, D]` float32, not normalised; differentiable."""
+        """Images `[N, 3, *size]` in 0..1 to features `[N, D]` float32, not normalised; differentiable."""
         accelerated = pictures.device.type != "cpu"
         dtype = torch.bfloat16 if self.precision == "bf16" or (self.precision == "auto" and accelerated) else torch.float32
         self.model.to(pictures.device)
@@ -124,13 +124,13 @@ def load_encoder(model: str, weights: str, *, precision: Precision = "auto", che
 
     `model` is a name of `open_clip.list_models()`, or ``local-dir:FOLDER`` or ``hf-hub:OWNER/NAME``, which have their own weights.
     `weights` is a file, a tag of `open_clip.list_pretrained_tags_by_model`, or ``"random"`` (the same numbers every time).
-    Raises `ConfigError` where a name is unknown, `WeightsError` where weights cannot be had or do not fit.
+    Raises `ConfigError` where a name is unknown, `WeightsError` where weights cannot be loaded or do not fit.
     """
     known = open_clip.list_models()
     if ":" not in model and model not in known:
         raise ConfigError(f"open_clip has no model {model!r}; {did_you_mean(model, known)}")
     if weights != "random" and not Path(weights).is_file():
-        logger.info("refiner: looking for the weights %s of open_clip model %s, here and then in the net", weights, model)
+        logger.info("refiner: looking for the weights %s of open_clip model %s, on this machine and then on the hub", weights, model)
     try:
         with _quietly():
             network = _load_network(model, weights)
@@ -140,7 +140,7 @@ def load_encoder(model: str, weights: str, *, precision: Precision = "auto", che
             raise
         reason = shorten(str(error), 240)
         raise WeightsError(
-            f"weights {weights!r} of open_clip model {model} cannot be had: {reason}\n"
+            f"weights {weights!r} of open_clip model {model} cannot be loaded: {reason}\n"
             "Give a file with --clip-weights FILE, or train without the refiner: --refiner none"
         ) from error
     if weights == "random":
@@ -190,12 +190,12 @@ def encode_prompts(encoder: ImageTextEncoder, pairs: Sequence[Prompts]) -> Tenso
 
 
 def show_regions(pictures: Tensor, visibility: Tensor, *, size: tuple[int, int], mean: Sequence[float], fill: Fill) -> Tensor:
-    """What is seen of each picture through each mask, the rest filled in.
+    """What is seen of each image through each mask, the rest filled in.
 
-    `pictures` `[B, 3, H, W]` in 0..1; `visibility` `[..., B, 2, h, w]` in 0..1, 1 where the picture is seen. The rest shows the
-    colour `mean`, or with fill "blur" the picture itself without its details. The result is `[..., B, 2, 3, *size]` in 0..1.
-    The whole picture is stretched to `size`: CLIP's usual centre crop would cut regions off. Laying masks over the small picture
-    instead of making a large one for each mask gives the same crops and costs the picture's resize once.
+    `pictures` `[B, 3, H, W]` in 0..1; `visibility` `[..., B, 2, h, w]` in 0..1, 1 where the image is seen. The rest shows the
+    colour `mean`, or with fill "blur" the image itself without its details. The result is `[..., B, 2, 3, *size]` in 0..1.
+    The whole image is stretched to `size`: CLIP's usual centre crop would cut regions off. Laying masks over the small image
+    instead of making a large one for each mask gives the same crops and costs the image's resize once.
     """
     small = F.interpolate(pictures, size, mode="bicubic", antialias=True).clamp(0, 1)
     masks = F.interpolate(visibility.flatten(0, -4), size, mode="bilinear", antialias=True)

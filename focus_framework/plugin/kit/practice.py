@@ -1,4 +1,4 @@
-"""Practice images: pictures made by procedure, seeded, so that any task can be tried without a download.
+"""Practice images: procedurally generated from a seed, so that any task can be tried without a download.
 
 A task plugin's ``practice(random, size)`` puts them together from `textures` (what surfaces look like), `silhouettes` (what things
 look like) and the light and camera below. Colours are linear until `photograph`, so that shade, mixture and blur act on light.
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 Split: TypeAlias = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 SHARES = (0.03, 0.6)
-"""The smallest and the largest part of a practice picture that its mask covers."""
+"""The smallest and the largest part of a practice image that its mask covers."""
 HALF_PLANE = np.array([(-2.0, 0.0), (2.0, 0.0), (2.0, 2.0), (-2.0, 2.0)])
 """A polygon that covers whatever lies on one side of its centre."""
 
 
 def practice_pair(task: Task, *, seed: int, split: Split, index: int, size: int) -> PracticePair:
-    """Practice image `index` of a split: a picture `[size, size, 3]` uint8 RGB and its mask `[size, size]` bool.
+    """Practice image `index` of a split: RGB pixels `[size, size, 3]` uint8 and its mask `[size, size]` bool.
 
     The arguments alone decide the result. Raises `PluginError` where the task makes no practice images or wrong ones.
     """
     if task.practice is None:
-        raise PluginError(f"task {task.name} makes no practice images; give it pictures with --data")
+        raise PluginError(f"task {task.name} makes no practice images; give it images with --data")
     random = np.random.default_rng([seed, SPLITS.index(split), index])
     image, mask = resolve(task.practice)(random, size)
-    for what, array, shape, kind in (("picture", image, (size, size, 3), "uint8"), ("mask", mask, (size, size), "bool")):
+    for what, array, shape, kind in (("image", image, (size, size, 3), "uint8"), ("mask", mask, (size, size), "bool")):
         if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != kind:
             got = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
             raise PluginError(f"task {task.name}: practice() must give a {what} of {kind} {list(shape)}, it gave {got}")
@@ -56,11 +56,11 @@ def of_fair_share(make: Callable[[], Array], *, shares: tuple[float, float] = SH
         coverage = make()
         if shares[0] <= (coverage > 0.5).mean() <= shares[1]:
             return coverage
-    raise ValueError(f"none of {attempts} coverages takes between {shares[0]:.0%} and {shares[1]:.0%} of the picture")
+    raise ValueError(f"none of {attempts} coverages takes between {shares[0]:.0%} and {shares[1]:.0%} of the image")
 
 
 def mix(below: Array, above: Array, coverage: Array) -> Array:
-    """`above` laid over `below` where `coverage` `[H, W]` is 1; pictures are `[H, W, 3]`."""
+    """`above` laid over `below` where `coverage` `[H, W]` is 1; images are `[H, W, 3]`."""
     return below + (above - below) * coverage[..., None]
 
 

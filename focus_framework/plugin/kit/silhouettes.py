@@ -125,7 +125,7 @@ def vessel(random: np.random.Generator) -> Silhouette:
 
 SILHOUETTES: tuple[Callable[[np.random.Generator], Silhouette], ...] = (blob, polygon, animal, person, plant, tree, vessel)
 BULKY = (blob, polygon, animal, tree, vessel)
-"""Those that are nowhere so thin that a mask of a quarter of the picture's size loses most of them."""
+"""Those that are nowhere so thin that a mask of a quarter of the image's size loses most of them."""
 
 
 def any_silhouette(random: np.random.Generator, *, bulky: bool = False) -> Silhouette:
@@ -135,7 +135,7 @@ def any_silhouette(random: np.random.Generator, *, bulky: bool = False) -> Silho
 
 
 def place(silhouette: Silhouette, *, centre: ArrayLike, scale: float, angle: float = 0.0, flip: bool = False) -> Silhouette:
-    """The silhouette turned by `angle` (radians), `scale` high, around `centre` (x, y in 0..1 of the picture)."""
+    """The silhouette turned by `angle` (radians), `scale` high, around `centre` (x, y in 0..1 of the image)."""
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) * scale
     mirror = np.array([-1.0 if flip else 1.0, 1.0])
     return [part * mirror @ turn + np.asarray(centre) for part in silhouette]

@@ -1,6 +1,6 @@
 """Textures as functions of place, for practice images.
 
-A pattern takes coordinates `x, y` (float32 `[H, W]`, in units of the picture's side) and gives values in 0..1 of that shape; a
+A pattern takes coordinates `x, y` (float32 `[H, W]`, in units of the image's side) and gives values in 0..1 of that shape; a
 texture gives linear RGB `[H, W, 3]` in 0..1. Being functions of place, they can be turned, shifted, stretched and tilted
 without resampling pixels: the same texture under other coordinates has the same statistics.
 """
@@ -73,7 +73,7 @@ def fractal(random: np.random.Generator, *, frequency: float = 4.0, octaves: int
 
 
 def warped(random: np.random.Generator, pattern: Pattern, *, amount: float, frequency: float = 2.0) -> Pattern:
-    """A pattern whose lines are bent by up to about `amount` of the picture's side."""
+    """A pattern whose lines are bent by up to about `amount` of the image's side."""
     bend = fractal(random, frequency=frequency, octaves=2)
     return lambda x, y: pattern(x + amount * (bend(x, y) - 0.5), y + amount * (bend(y, x) - 0.5))
 

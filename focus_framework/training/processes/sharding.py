@@ -1,5 +1,5 @@
-"""Weights, gradients and optimizer state shared out over the processes of a run (FSDP2, torch's `fully_shard`), and the state of a
-network put together again, which is the same whether it was shared out or not.
+"""Weights, gradients and optimizer state sharded over the processes of a run (FSDP2, torch's `fully_shard`), and the state of a
+network put together again, which is the same whether it was sharded or not.
 
 accelerate's own FSDP2 is not used: it works on GPUs alone, so that none of it could be tried on CPUs.
 """

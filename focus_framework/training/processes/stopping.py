@@ -22,7 +22,7 @@ class StoppedError(FocusError):
         self.leads = leads
         """Whether the process that it ended is the one that speaks."""
         name = signal.Signals(number).name
-        super().__init__(f"stopped by {name} after step {step}, which is saved; focus train --resume {folder} goes on from there")
+        super().__init__(f"stopped by {name} after step {step}, which is saved; focus train --resume {folder} resumes from there")
 
 
 class Signals:

@@ -1,4 +1,4 @@
-"""Several processes, one run: what they must agree on, and norms over the pictures of all of them."""
+"""Several processes, one run: what they must agree on, and norms over the images of all of them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Team:
     def __init__(self, accelerator: Accelerator, *, shard: bool = False) -> None:
         self.rank, self.size = accelerator.process_index, accelerator.num_processes
         self.shards = shard and self.size > 1
-        """Whether weights and optimizer state are shared out, see `sharding`."""
+        """Whether weights and optimizer state are sharded, see `sharding`."""
         self._group: Any = dist.new_group(backend="gloo", timeout=PATIENCE) if self.size > 1 else None
 
     def __enter__(self) -> Self:
@@ -68,7 +68,7 @@ class Team:
         return values.tolist()
 
     def told(self, value: T) -> T:
-        """What the leading process has."""
+        """What the main process has."""
         box = [value]
         if self._group:
             dist.broadcast_object_list(box, src=0, group=self._group)
@@ -96,7 +96,7 @@ class Team:
                 raise
             raise LostError(
                 f"process {self.rank} of {self.size} lost another one, which may have said why; "
-                f"focus train --resume {folder} goes on from the last checkpoint"
+                f"focus train --resume {folder} resumes from the last checkpoint"
             ) from error
 
 
@@ -112,7 +112,7 @@ _LOST = re.compile(r"gloo|connection (closed|reset|refused)|broken pipe", re.IGN
 
 
 def synchronise_norms(network: nn.Module, device: torch.device) -> None:
-    """Let batch norms see the pictures of all processes; names and values of the parameters stay."""
+    """Let batch norms see the images of all processes; names and values of the parameters stay."""
     if device.type != "cpu":
         convert_sync_batchnorm(network)
         return
@@ -122,7 +122,7 @@ def synchronise_norms(network: nn.Module, device: torch.device) -> None:
 
 
 class SharedBatchNorm(_BatchNorm):
-    """Batch norm over the pictures of all processes on CPUs, for which torch's own `SyncBatchNorm` is not made."""
+    """Batch norm over the images of all processes on CPUs, for which torch's own `SyncBatchNorm` is not made."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.running_mean is None or self.running_var is None or self.momentum is None:

@@ -72,7 +72,7 @@ def saving(folder: Path) -> Iterator[None]:
             raise  # nothing to do with the file that torch writes
         raise SaveError(
             f"cannot write to {folder}: {_reason(error)}. What was saved before is whole: make room there, "
-            f"and if a checkpoint exists, focus train --resume {folder} goes on from it"
+            f"and if a checkpoint exists, focus train --resume {folder} resumes from it"
         ) from error
 
 
@@ -93,7 +93,7 @@ def write_config(folder: Path, config: RunConfig) -> None:
 def identity(config: RunConfig, pictures: int) -> dict[str, Any]:
     """What must stay as it was for a run to go on, by setting; `pictures` is how many it trains on."""
     settings = flatten(config.model_dump(mode="json"))
-    return {key: value for key, value in settings.items() if key not in MAY_CHANGE} | {"number of training pictures": pictures}
+    return {key: value for key, value in settings.items() if key not in MAY_CHANGE} | {"number of training images": pictures}
 
 
 def check_same(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
@@ -101,7 +101,9 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) 
     names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     if names:
         told = "; ".join(f"{name} = {now.get(name)!r}, was {before.get(name)!r}" for name in names)
-        raise ConfigError(f"the run in {folder} cannot go on with other settings ({told}); leave them as they were, or start a new run")
+        raise ConfigError(
+            f"the run in {folder} cannot be resumed with other settings ({told}); leave them as they were, or start a new run"
+        )
 
 
 def new_folder(task: Task, root: Path = Path("runs")) -> Path:

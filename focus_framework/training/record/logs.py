@@ -50,7 +50,7 @@ class Log:
             tracker.scalars(numbers, record["step"])
 
     def picture(self, name: str, image: NDArray[np.uint8], step: int) -> None:
-        """A picture `[H, W, 3]` for the trackers."""
+        """An image `[H, W, 3]` for the trackers."""
         if self._folder is not None:
             with saving(self._folder):
                 for tracker in self._trackers:

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from ...config.schema import RunConfig, to_toml
-from ...data.dataset import Pictures
+from ...data.dataset import Images
 from ...evaluation.baselines import best_baseline
 from ...evaluation.tables import LABELS, number
 from ...files import page
 from ...files.atomic import replacing
-from ...files.images import Picture, write_image
+from ...files.images import ImageArray, write_image
 from ...files.sheets import contact_sheet
 from ...inference.model import Model
 from ...plugin.interfaces import LOWER_IS_BETTER
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
 SHOWN = 16
 LOSSES = ("loss", "loss_clip", "loss_label", "loss_mask", "loss_box")
 
-Tiles: TypeAlias = Mapping[str, Picture]
-"""Picture, truth and prediction of one example."""
+Tiles: TypeAlias = Mapping[str, ImageArray]
+"""Image, truth and prediction of one example."""
 
 
-def predicted(model: Model, pictures: Pictures, count: int = SHOWN) -> dict[str, Tiles]:
-    """The first `count` pictures that can be read, by name."""
+def predicted(model: Model, pictures: Images, count: int = SHOWN) -> dict[str, Tiles]:
+    """The first `count` images that can be read, by name."""
     examples = list(readable(pictures, range(min(count, len(pictures))), skip=True))
     results = model.predict([image for _, (image, _) in examples])
     return {
         pictures.names[index]: {
-            "picture": image,
+            "image": image,
             "truth": truth.astype(np.uint8) * 255,
             "prediction": np.round(result.probability * 255).astype(np.uint8),
         }
@@ -50,10 +50,10 @@ def predicted(model: Model, pictures: Pictures, count: int = SHOWN) -> dict[str,
     }
 
 
-def as_sheet(shown: Mapping[str, Tiles]) -> Picture:
-    """All of them as one picture."""
+def as_sheet(shown: Mapping[str, Tiles]) -> ImageArray:
+    """All of them as one image."""
     rows = [list(tiles.values()) for tiles in shown.values()]
-    return contact_sheet(rows, ["picture", "truth", "prediction"])
+    return contact_sheet(rows, ["image", "truth", "prediction"])
 
 
 def write_samples(folder: Path, shown: Mapping[str, Tiles]) -> Path:
@@ -98,10 +98,10 @@ def render(
     if summary.skipped:
         body += [
             page.heading("Left out"),
-            page.paragraph(f"{len(summary.skipped)} pictures could not be read: {', '.join(summary.skipped)}"),
+            page.paragraph(f"{len(summary.skipped)} images could not be read: {', '.join(summary.skipped)}"),
         ]
     if shown:
-        body += [page.heading(f"{'Test' if summary.test else 'Validation'} pictures"), page.cards(starmap(page.card, shown.items()))]
+        body += [page.heading(f"{'Test' if summary.test else 'Validation'} images"), page.cards(starmap(page.card, shown.items()))]
     prompts = [[pair["foreground"], pair["background"], pair["source"]] for pair in best["prompts"]]
     body += [page.heading("Prompts"), page.table(["foreground", "background", "from"], prompts, names=3)]
     body += [page.heading("Configuration"), page.listing(to_toml(config))]
@@ -116,7 +116,7 @@ def _facts(summary: Summary, config: RunConfig, best: Mapping[str, Any], where: 
         "Task": best["task"]["name"],
         "Preset": config.preset,
         **where,
-        "Length": f"{summary.steps} steps of {plan.batch_size} pictures, {summary.seconds:.0f} s",
+        "Length": f"{summary.steps} steps of {plan.batch_size} images, {summary.seconds:.0f} s",
         "Seed": str(plan.seed),
         "Precision": plan.precision,
         "Deformable attention": best["ops"],
@@ -128,7 +128,7 @@ def _facts(summary: Summary, config: RunConfig, best: Mapping[str, Any], where: 
 
 def _scores(summary: Summary, metrics: Sequence[str], step: int) -> str:
     direction = "lower" if metrics[0] in LOWER_IS_BETTER else "higher"
-    said = f"The best checkpoint, of step {step}: the best {LABELS[metrics[0]]} ({direction} is better) on the validation pictures. "
+    said = f"The best checkpoint, of step {step}: the best {LABELS[metrics[0]]} ({direction} is better) on the validation images. "
     rows = [[LABELS[name], number(name, summary.validation), number(name, summary.test)] for name in metrics]
     return page.paragraph(f"{said}Protocol {PROTOCOL}.") + page.table(["metric", "validation", "test"], rows)
 
@@ -138,7 +138,7 @@ def _baselines(summary: Summary, metric: str) -> str:
         return ""
     best = best_baseline(dict(summary.baselines), metric)
     shown = {name: number(metric, {metric: value}) for name, value in summary.baselines.items()}
-    said = f"What needs no learning reaches {shown[best]} on the test pictures ({best})."
+    said = f"The best non-learned baseline reaches {shown[best]} on the test images ({best})."
     return page.paragraph(said) + page.details("All baselines", page.table(["baseline", LABELS[metric]], shown.items()))
 
 

@@ -31,7 +31,7 @@ class TrainingState:
     stale: int
     """Checkpoints since then."""
     skipped: list[str]
-    """Pictures that could not be read."""
+    """Images that could not be read."""
 
 
 def save_state(folder: Path, state: TrainingState) -> None:

@@ -22,13 +22,13 @@ class Summary:
     validation: Mapping[str, float]
     """Scores of the best checkpoint."""
     test: Mapping[str, float]
-    """Its scores on test pictures that nothing was chosen by; empty where the data have none."""
+    """Its scores on test images that nothing was chosen by; empty where the data have none."""
     baselines: Mapping[str, float]
-    """The primary metric of predictions that need no learning, on the same test pictures; for practice images."""
+    """The primary metric of non-learned baselines, on the same test images; for practice images."""
     samples: Path | None
-    """A contact sheet: picture, truth, prediction."""
+    """A contact sheet: image, truth, prediction."""
     skipped: tuple[str, ...] = ()
-    """Training pictures that could not be read."""
+    """Training images that could not be read."""
 
     @property
     def report(self) -> Path:

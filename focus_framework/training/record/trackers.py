@@ -1,4 +1,4 @@
-"""Where the numbers and pictures of a run are shown while it goes on: TensorBoard, Weights & Biases."""
+"""Where the numbers and images of a run are shown while it goes on: TensorBoard, Weights & Biases."""
 
 from __future__ import annotations
 
