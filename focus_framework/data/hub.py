@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError, did_you_mean
-from ..files.images import Picture, Source, read_image, read_mask
+from ..files.images import ImageArray, Source, read_image, read_mask
 from .pair import Pair, Scan, split_named
 
 IMAGE_COLUMNS = ("image", "img", "picture")
@@ -26,7 +26,7 @@ class HubPair(Pair):
     row: int = field(kw_only=True)
     columns: tuple[str, str] = field(kw_only=True)
 
-    def read_image(self) -> Picture:
+    def read_image(self) -> ImageArray:
         return read_image(self._cell(0), name=str(self.image))
 
     def read_mask(self, size: tuple[int, int] | None = None) -> NDArray[np.bool_]:
