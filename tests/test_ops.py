@@ -115,6 +115,49 @@ def test_an_empty_level_is_passed_over(empty: tuple[int, int]) -> None:
         assert not gradient[:, :, :, 1].any()
 
 
+@pytest.mark.parametrize("shapes", [[(0, 7), (7, 0)], []])
+def test_without_any_pixel_the_result_is_zero_and_has_gradients_of_zeros(shapes: list[tuple[int, int]]) -> None:
+    levels = len(shapes)
+    value = torch.randn(2, 0, 2, 4, dtype=torch.float64)
+    locations = torch.full((2, 3, 2, levels, 2, 2), float("nan"), dtype=torch.float64)
+    points, offsets, logits = torch.rand(1, 3, levels, 2), torch.rand(2, 3, 2, levels, 2, 2), torch.rand(2, 3, 2, levels, 2)
+    for function, inputs in (
+        (deform_attn, [value, locations, torch.rand(2, 3, 2, levels, 2, dtype=torch.float64)]),
+        (deform_attn_from_logits, [value.float(), points, offsets, logits]),
+    ):
+        leaves = [tensor.requires_grad_() for tensor in inputs]
+        output = function(leaves[0], shapes, *leaves[1:])
+        assert output.shape == (2, 3, 8)
+        assert not output.any()
+        for leaf, gradient in zip(leaves, torch.autograd.grad(output.sum(), leaves), strict=True):
+            assert gradient.shape == leaf.shape
+            assert not gradient.any()
+
+
+def test_logits_that_are_all_minus_infinity_give_nan_wherever_the_samples_lie() -> None:
+    """As PyTorch's softmax does; what the other queries and heads give is untouched."""
+    value, offsets, logits = example(torch.float32)
+    points = torch.rand(1, 3, 3, 2)
+    offsets[0, 2, 1] = 1e6  # outside
+    expected = deform_attn_from_logits(value, SHAPES, points, offsets, logits).unflatten(2, (2, 4))
+    empty = torch.zeros(2, 3, 2, dtype=torch.bool)
+    empty[0, 1, 0] = empty[0, 2, 1] = True
+    masked = logits.masked_fill(empty[..., None, None], float("-inf")).requires_grad_()
+    output = deform_attn_from_logits(value, SHAPES, points, offsets, masked).unflatten(2, (2, 4))
+    assert output[empty].isnan().all()
+    torch.testing.assert_close(output[~empty], expected[~empty], rtol=0, atol=0)
+    (gradient,) = torch.autograd.grad(output.sum(), masked)
+    assert gradient[empty].isnan().all()
+    assert gradient[~empty].isfinite().all()
+
+
+@pytest.mark.parametrize("shape", [(2**62, 4), (2**31, 0), (-2, -3)])
+def test_a_side_that_no_memory_has_is_refused(shape: tuple[int, int]) -> None:
+    value, locations, weights = example()
+    with pytest.raises(ValueError, match="a side that is negative or above"):
+        deform_attn(value, [SHAPES[0], shape, SHAPES[2]], locations, weights)
+
+
 def test_pixels_beyond_the_border_are_not_multiplied_by_zero() -> None:
     value, locations, weights = example()
     value[:, SHAPES[0][0] * SHAPES[0][1]] = float("inf")  # first pixel of the second level, next in memory to the first's last

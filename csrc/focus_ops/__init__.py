@@ -14,10 +14,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-__all__ = ["build_info", "deform_attn", "deform_attn_from_logits", "devices"]
+from .architectures import covers
+
+__all__ = ["build_info", "deform_attn", "deform_attn_from_logits", "devices", "runs_on"]
 __version__ = version("focus-framework-ops")
 
-_path = next(Path(__file__).parent.glob("_native*"), None)
+# By its exact name: an earlier build, for one version of Python, may have left a library beside it.
+_files = [Path(__file__).with_name(name) for name in ("_native.abi3.so", "_native.pyd")]
+_path = next((path for path in _files if path.exists()), None)
 if _path is None:
     raise ImportError("focus_ops holds no compiled library; run: pip install --no-build-isolation --force-reinstall ./csrc")
 torch.ops.load_library(str(_path))
@@ -33,13 +37,22 @@ def _text(function: str) -> str:
 
 
 def build_info() -> dict[str, str]:
-    """How the library was built and what it runs: ``cuda`` ("" where built without) and ``instructions`` (of the CPU)."""
-    return {"cuda": _text("focus_ops_cuda"), "instructions": _text("focus_ops_instructions")}
+    """How the library was built and what it runs.
+
+    Keys: ``cuda`` (the toolkit and what its kernels were compiled for, "" where built without), ``cuda_failure`` (why the kernels
+    could not be built, "" where they were or were not asked for) and ``instructions`` (of the CPU).
+    """
+    return {name: _text(f"focus_ops_{name}") for name in ("cuda", "cuda_failure", "instructions")}
 
 
 def devices() -> tuple[str, ...]:
     """Types of devices that the library has kernels for."""
     return ("cpu", "cuda") if _text("focus_ops_cuda") else ("cpu",)
+
+
+def runs_on(capability: tuple[int, int]) -> bool:
+    """Whether the CUDA kernels were built for devices of this compute capability, as `torch.cuda.get_device_capability` gives it."""
+    return covers(_text("focus_ops_cuda").rpartition(" for ")[2].split(","), capability)
 
 
 def deform_attn(value: Tensor, spatial_shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor) -> Tensor:

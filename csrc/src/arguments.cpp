@@ -35,13 +35,17 @@ void need_like(const char* name, const Tensor& tensor, const Tensor& value, Scal
 std::vector<Level> levels_of(const std::vector<int64_t>& spatial_shapes) {
   STD_TORCH_CHECK(spatial_shapes.size() % 2 == 0, "focus_ops: spatial_shapes has ", spatial_shapes.size(),
                   " numbers, needed are height and width of each level");
+  // Kernels count pixels in 32 bits. With every side and every sum below that, nothing here wraps around in 64.
+  constexpr int64_t kLargest = std::numeric_limits<int32_t>::max();
   std::vector<Level> levels;
   int64_t start = 0;
   for (size_t i = 0; i < spatial_shapes.size(); i += 2) {
-    STD_TORCH_CHECK(spatial_shapes[i] >= 0 && spatial_shapes[i + 1] >= 0, "focus_ops: spatial_shapes has a negative size: ",
-                    list(spatial_shapes));
-    levels.push_back({spatial_shapes[i], spatial_shapes[i + 1], start});
-    start += spatial_shapes[i] * spatial_shapes[i + 1];
+    const int64_t height = spatial_shapes[i], width = spatial_shapes[i + 1];
+    STD_TORCH_CHECK(height >= 0 && width >= 0, "focus_ops: spatial_shapes has a negative size: ", list(spatial_shapes));
+    STD_TORCH_CHECK(height <= kLargest && width <= kLargest && height * width <= kLargest - start, "focus_ops: spatial_shapes ",
+                    list(spatial_shapes), " has more than 2^31 - 1 positions");
+    levels.push_back({height, width, start});
+    start += height * width;
   }
   return levels;
 }
@@ -62,8 +66,6 @@ Arguments checked(const Tensor& value, const std::vector<int64_t>& spatial_shape
   const int64_t area = g.levels.empty() ? 0 : g.levels.back().start + g.levels.back().height * g.levels.back().width;
   STD_TORCH_CHECK(area == g.length, "focus_ops: value of shape ", list(sizes_of(value)), " has ", g.length,
                   " positions, but spatial_shapes ", list(spatial_shapes), " has ", area);
-  STD_TORCH_CHECK(g.length <= std::numeric_limits<int32_t>::max(), "focus_ops: spatial_shapes ", list(spatial_shapes), " has ",
-                  g.length, " positions, more than 2^31 - 1");
   need_shape(positions_name, positions, {g.batch, g.queries, g.heads, g.level_count(), g.points, 2},
              "batch, queries, heads, levels, points, xy");
   need_shape(reference ? "logits" : "weights", weights, {g.batch, g.queries, g.heads, g.level_count(), g.points},
@@ -87,6 +89,7 @@ Arguments checked(const Tensor& value, const std::vector<int64_t>& spatial_shape
 Tensor checked_gradient(const Arguments& arguments, const Tensor& grad_output) {
   const Geometry& g = arguments.geometry;
   need_shape("grad_output", grad_output, {g.batch, g.queries, g.heads * g.channels}, "batch, queries, heads * channels");
+  STD_TORCH_CHECK(grad_output.device() == arguments.value.device(), "focus_ops: grad_output lies on another device than value");
   STD_TORCH_CHECK(grad_output.scalar_type() == arguments.value.scalar_type(),
                   "focus_ops: grad_output and value must have the same type");
   return torch::stable::contiguous(grad_output);

@@ -37,6 +37,8 @@ class Taps {
   bool inside(int64_t sample) const { return inside_[sample]; }
   int64_t pixel(int corner, int64_t sample) const { return pixel_[corner][sample]; }  // among those of all levels
   R share(int corner, int64_t sample) const { return share_[corner][sample]; }
+  // What the sum of the samples from here on starts with: 0, or NaN where the softmax gave that, wherever the samples lie.
+  R nothing(int64_t sample) const { return samples_.reference && count_ > 0 ? 0 * weight_[sample] : R(0); }
 
  private:
   // Copies the weights of one query and turns its positions into pixel coordinates.
@@ -145,7 +147,7 @@ void forward_rows(const Geometry& g, const Cell* pixels, int64_t stride, const S
     for (int64_t row = 0; row < (last - first) * heads; ++row) {
       const int64_t query = first + row / heads, head = row % heads;
       const Cell* cells = pixels + head * channels;
-      std::fill_n(sum, channels, R(0));
+      std::fill_n(sum, channels, taps.nothing(row * count));
       for (int64_t sample = row * count; sample < (row + 1) * count; ++sample) {
         if (!taps.inside(sample)) continue;
         const Cell *p0 = cells + taps.pixel(0, sample) * stride, *p1 = cells + taps.pixel(1, sample) * stride;

@@ -6,7 +6,7 @@ namespace {
 // exp for arguments up to 0, written so that loops over it become vector code, which std::exp prevents: the usual reduction to
 // [-ln 2 / 2, ln 2 / 2] and Cephes' polynomial. The relative error stays below 2e-7.
 FOCUS_OPS_INLINE float exponential(float x) {
-  x = std::max(x, -87.0f);
+  x = std::max(x, -87.0f);  // in this order NaN stays
   constexpr float kRound = 12582912.0f;  // adding and subtracting 1.5 * 2^23 rounds to the nearest integer
   const float n = (x * 1.44269504f + kRound) - kRound;
   const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -25,13 +25,13 @@ FOCUS_OPS_INLINE float exponential(float x) {
 FOCUS_OPS_INLINE double exponential(double x) { return std::exp(x); }
 
 // Softmax of rows as short as four numbers: the exponentials, which cost most, run over several rows at once. kCount is the length
-// of a row, 0 where it is only known at run time.
+// of a row, 0 where it is only known at run time. A row without a number above minus infinity is NaN, as in PyTorch.
 template <int64_t kCount, class R>
 void softmax_rows(const R* logits, R* weights, int64_t rows, int64_t length) {
   const int64_t count = kCount ? kCount : length;
   for (int64_t row = 0; row < rows; ++row) {
     const R* from = logits + row * count;
-    R largest = std::numeric_limits<R>::lowest();
+    R largest = -std::numeric_limits<R>::infinity();
 #pragma omp simd reduction(max : largest)
     for (int64_t i = 0; i < count; ++i) largest = std::max(largest, from[i]);
     for (int64_t i = 0; i < count; ++i) weights[row * count + i] = from[i] - largest;

@@ -43,8 +43,6 @@ Problem problem_of(const Geometry& g) {
   Problem p{g.batch, g.length, g.queries, g.heads, g.channels, g.points, g.batch * g.queries * g.heads,
             static_cast<int>(g.level_count()), {}, {}, {}};
   for (size_t l = 0; l < g.levels.size(); ++l) {
-    constexpr int64_t kLargest = std::numeric_limits<int32_t>::max();
-    STD_TORCH_CHECK(g.levels[l].height < kLargest && g.levels[l].width < kLargest, "focus_ops: a side of level ", l, " is too large");
     p.height[l] = static_cast<int>(g.levels[l].height);
     p.width[l] = static_cast<int>(g.levels[l].width);
     p.start[l] = g.levels[l].start;

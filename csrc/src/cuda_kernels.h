@@ -155,13 +155,15 @@ struct Weights {
   bool logits;
 
   FOCUS_OPS_DEVICE R operator[](int64_t i) const { return logits ? exponential(row[i] - largest) * scale : row[i]; }
+  // What the sum of the samples starts with: 0, or NaN where the softmax gives that, wherever the samples lie.
+  FOCUS_OPS_DEVICE R nothing() const { return 0 * scale; }
 };
 
 template <int kCount, class R>
 FOCUS_OPS_DEVICE Weights<R> weights_of(const Problem& p, const Samples<R>& samples, int64_t row, int lane) {
   const int64_t count = p.levels * p.points;
   Weights<R> weights{samples.weights + row * count, 0, 1, samples.logits};
-  if (!samples.logits) return weights;
+  if (!samples.logits || count == 0) return weights;
   R largest = -INFINITY;
   for (int64_t i = lane; i < count; i += kCount) largest = maximum(largest, weights.row[i]);
   weights.largest = maximum_over_lanes<kCount>(largest);
@@ -238,7 +240,9 @@ __global__ void __launch_bounds__(kThreads)
   const S* head = value + group.batch * p.length * stride + group.head * channels;
   // Runs once where the number of channels is known.
   for (int64_t c = group.lane * kVector; c < channels; c += kCount * kVector) {
-    R sum[kVector] = {};
+    R sum[kVector];
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) sum[i] = weights.nothing();
     for (int l = 0; l < p.levels; ++l) {
       const S* pixels = head + p.start[l] * stride + c;
       const LevelSamples<R> at(p, samples, group.row, group.batch, group.query, l);

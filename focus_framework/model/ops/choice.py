@@ -47,8 +47,8 @@ def wanted() -> str:
     return value
 
 
-def _choose(device: str) -> tuple[Backend, str, str]:
-    """The implementation for a type of device, why, and the command that changes it."""
+def _choose(device: torch.device) -> tuple[Backend, str, str]:
+    """The implementation for a device, why, and the command that changes it."""
     choice = wanted()
     if choice == "reference":
         return "reference", f"{VARIABLE}=reference asks for plain PyTorch", f"unset {VARIABLE}"
@@ -57,8 +57,16 @@ def _choose(device: str) -> tuple[Backend, str, str]:
         return "reference", "focus-framework-ops is not installed", INSTALL
     if isinstance(module, Exception):
         return "reference", f"focus_ops is installed but broken: {module}", f"{INSTALL} --force-reinstall"
-    if device not in module.devices():
-        return "reference", f"focus_ops {module.__version__} was built without {device}", INSTALL_CUDA
+    if device.type not in module.devices():
+        failure = module.build_info().get("cuda_failure", "") if device.type == "cuda" else ""
+        built = f"focus_ops {module.__version__} was built without {device.type}" + (f", because {failure}" if failure else "")
+        return "reference", built, INSTALL_CUDA
+    if device.type == "cuda" and torch.cuda.is_available():
+        capability = torch.cuda.get_device_capability(device)
+        if not module.runs_on(capability):
+            name = "".join(map(str, capability))
+            why = f"focus_ops {module.__version__} was built with CUDA {module.build_info()['cuda']}, this GPU is sm_{name}"
+            return "reference", why, f"FOCUS_CUDA_ARCHITECTURES={name} {INSTALL_CUDA} --force-reinstall"
     why = f"{VARIABLE}=native asks for it" if choice else f"focus_ops {module.__version__} is installed"
     return "native", why, f"export {VARIABLE}=reference"
 
@@ -68,16 +76,16 @@ def backend(device: str | torch.device = "cpu") -> Backend:
     """The implementation that runs on a device: ``"native"`` or ``"reference"``.
 
     Raises `ConfigError` where ``FOCUS_OPS`` is misspelt, `DeviceError` where it asks for a compiled op that is not installed,
-    is broken (with the error of its import as the cause), or was built without this type of device.
+    is broken (with the error of its import as the cause), or was built without this device.
     """
-    kind = torch.device(device).type
-    name, why, command = _choose(kind)
+    device = torch.device(device)
+    name, why, command = _choose(device)
     if name == "reference" and wanted() == "native":
         module = native_module()
         raise DeviceError(f"{VARIABLE}=native cannot be loaded: {why}; run: {command}") from (
             module if isinstance(module, Exception) else None
         )
-    _log_once(kind, name, why)
+    _log_once(device.type, name, why)
     return name
 
 
@@ -87,13 +95,13 @@ def describe(device: str | torch.device = "cpu") -> dict[str, Any]:
     Keys: ``backend``, ``device``, ``reason``, ``change`` (a shell command), ``requested`` (``FOCUS_OPS``, "" where unset),
     ``version`` (of focus_ops, or None), ``build`` (how it was compiled, or None), ``error`` (of a broken one, or None).
     """
-    kind = torch.device(device).type
-    name, reason, change = _choose(kind)
+    device = torch.device(device)
+    name, reason, change = _choose(device)
     module = native_module()
     working = isinstance(module, ModuleType)
     return {
         "backend": name,
-        "device": kind,
+        "device": device.type,
         "reason": reason,
         "change": change,
         "requested": wanted(),
@@ -105,5 +113,7 @@ def describe(device: str | torch.device = "cpu") -> dict[str, Any]:
 
 @functools.cache
 def _log_once(device: str, name: Backend, why: str) -> None:
-    broken = isinstance(native_module(), Exception)
-    _log.log(logging.WARNING if broken else logging.INFO, "deformable attention on %s: %s (%s)", device, name, why)
+    module = native_module()
+    # Installed, yet it does not do its work: broken, or built for other GPUs.
+    idle = isinstance(module, Exception) or (isinstance(module, ModuleType) and name == "reference" and device in module.devices())
+    _log.log(logging.WARNING if idle and not wanted() else logging.INFO, "deformable attention on %s: %s (%s)", device, name, why)

@@ -92,6 +92,8 @@ def _check(value: Tensor, spatial_shapes: SpatialShapes, predicted: dict[str, tu
     if value.dim() != 4:
         raise ValueError(f"value has shape {list(value.shape)}, needed is [batch, sum of areas, heads, channels of a head]")
     batch, length, heads, _ = value.shape
+    if any(side < 0 or side >= 2**31 for shape in spatial_shapes for side in shape):
+        raise ValueError(f"spatial_shapes {[tuple(shape) for shape in spatial_shapes]} have a side that is negative or above 2^31 - 1")
     area = sum(height * width for height, width in spatial_shapes)
     if area != length:
         shapes = [tuple(shape) for shape in spatial_shapes]

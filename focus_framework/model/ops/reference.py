@@ -23,6 +23,8 @@ def deform_attn(value: Tensor, spatial_shapes: Sequence[tuple[int, int]], locati
 
     output = samples.new_zeros(batch * heads, width, queries)
     areas = [height * columns for height, columns in spatial_shapes]
+    if length == 0:  # nothing is sampled; the inputs have gradients all the same, of zeros
+        output = output + 0 * (samples.sum() + grids.sum() + weights.sum((0, 4)))
     for (height, columns), level, grid, weight in zip(spatial_shapes, samples.split(areas, dim=2), grids, weights, strict=True):
         if height * columns == 0:
             continue
