@@ -15,8 +15,10 @@ from PIL import Image
 
 from focus_framework import ConfigError, Prompts, Task
 from focus_framework.cli import main
-from focus_framework.config.prompts import candidates, check_length, choose, read_pairs, score_pairs, with_templates
+from focus_framework.config.prompts import choose, read_pairs
 from focus_framework.config.schema import PromptsConfig, resolve
+from focus_framework.evaluation.prompts import candidates, score_pairs
+from focus_framework.plugin.kit.prompts import check_length, with_templates
 
 SHADOW = Task(
     name="shadow",
@@ -66,7 +68,7 @@ def test_sources_follow_the_layers_of_the_configuration(tmp_path: Path) -> None:
     resolved = resolve("shadow", file=file, options={"prompts.foreground": "from the call"})
     (pair,) = choose(SHADOW, resolved.config.prompts, resolved.sources)
     assert texts([pair]) == [("from the call", "from the file")]
-    assert pair.source == f"file {file} (background), command line (foreground), task shadow"
+    assert pair.source == f"command line (foreground), file {file} (background)"
 
 
 @pytest.mark.parametrize(

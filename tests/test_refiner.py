@@ -17,10 +17,10 @@ from release_rule import weight
 from safetensors.torch import load_file, save_file
 
 from focus_framework import ConfigError, Prompts, WeightsError
-from focus_framework.config.prompts import with_templates
 from focus_framework.plugin.interfaces import PromptJudge, RefinerLoss
 from focus_framework.plugin.interfaces import resolve as resolve_builder
 from focus_framework.plugin.kit.image_text import ImageTextEncoder, encode_prompts, load_encoder, show_regions
+from focus_framework.plugin.kit.prompts import with_templates
 from focus_framework.plugin.registry import registry
 
 PAIR = Prompts("a red thing", "green ground")

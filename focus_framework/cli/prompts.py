@@ -102,8 +102,8 @@ def try_(
     "background" that of background crops nearer to the background prompt, "margin" how much nearer (a difference of cosines) the
     foreground crops are, with its standard deviation. Pairs are sorted by the mean of both shares.
     """
-    from ..config.prompts import candidates, load_judge, read_examples, score_pairs
     from ..data.pairs import find_pairs
+    from ..evaluation.prompts import candidates, load_judge, read_examples, score_pairs
 
     options = {"refiner.name": refiner, "refiner.options.model": clip_model, "refiner.options.weights": clip_weights}
     found, config, chosen = _chosen(task, settings, options)

@@ -16,7 +16,7 @@ from accelerate.state import AcceleratorState
 from torch import nn
 
 from ..checkpoint import describe, load_network, write_checkpoint
-from ..config.prompts import choose, with_templates
+from ..config.prompts import choose
 from ..config.schema import Resolved, RunConfig, with_prediction
 from ..data.dataset import Images, naming_dead_workers
 from ..errors import ConfigError, WeightsError
@@ -25,6 +25,7 @@ from ..inference.model import Model
 from ..model import ops
 from ..model.build import build_network, build_refiner
 from ..plugin.interfaces import Prompts
+from ..plugin.kit.prompts import with_templates
 from ..plugin.registry import Entry, registry
 from .calibration import fit_temperature
 from .data import RunData, load_data

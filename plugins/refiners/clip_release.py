@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from focus_framework import Prompts
-from focus_framework.config.prompts import with_templates
 from focus_framework.plugin.kit.image_text import Fill, Precision, load_encoder
+from focus_framework.plugin.kit.prompts import with_templates
 
 from .contrast import ClipRefiner
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from focus_framework.plugin.interfaces import PracticePair
+from focus_framework.plugin.kit import PracticePair
 from focus_framework.plugin.kit.practice import blur, jpeg, mix, of_fair_share
 
 Random: TypeAlias = np.random.Generator

@@ -12,7 +12,7 @@ from ._datasets import FORGERY
 if TYPE_CHECKING:
     import numpy as np
 
-    from focus_framework.plugin.interfaces import PracticePair
+    from focus_framework.plugin.kit import PracticePair
 
 
 @hookimpl

@@ -13,7 +13,7 @@ from ._datasets import SHADOW
 if TYPE_CHECKING:
     import numpy as np
 
-    from focus_framework.plugin.interfaces import PracticePair
+    from focus_framework.plugin.kit import PracticePair
     from focus_framework.plugin.kit.silhouettes import Silhouette
 
 

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...config.prompts import check_length
 from ...errors import ConfigError, WeightsError, did_you_mean
 from ..interfaces import Prompts
+from .prompts import check_length
 
 Fill: TypeAlias = Literal["mean", "blur"]
 Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
