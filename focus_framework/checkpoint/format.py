@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from ..files.atomic import replacing
 
 FORMAT = 1
 """Raised when an older framework would misread a newer file."""
+SHARED = "shared"
+"""In a description: ``{"file": NAME, "sha256": ...}`` of a file beside it, with tensors that several checkpoints have in common."""
 KEY = "focus_framework"
 """Where the description lies in the header's metadata."""
 
@@ -43,7 +46,11 @@ def read_checkpoint(path: str | Path, device: str = "cpu") -> tuple[Description,
     """The description and the tensors. Raises `WeightsError` where the file is not a whole checkpoint of this framework."""
     with _opened(path, device) as file:
         description = _description(path, file.metadata())
-        return description, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dictionary)
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dictionary)
+    if SHARED in description:
+        with _opened(_shared_file(path, description[SHARED]), device) as file:
+            state |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return description, state
 
 
 def read_description(path: str | Path) -> Description:
@@ -54,8 +61,24 @@ def read_description(path: str | Path) -> Description:
 
 def read_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
     """The shape of every tensor; none is read."""
-    with _opened(path, "cpu") as file:
-        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    shapes: dict[str, tuple[int, ...]] = {}
+    shared = read_description(path).get(SHARED)
+    for part in (path, *([_shared_file(path, shared)] if shared else [])):
+        with _opened(part, "cpu") as file:
+            shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    return shapes
+
+
+def _shared_file(path: str | Path, shared: Mapping[str, str]) -> Path:
+    """The file beside `path` that has the tensors which several checkpoints have in common. Raises `WeightsError` where it is not the
+    one that is meant."""
+    name = str(shared.get("file", ""))
+    beside = Path(path).with_name(Path(name).name or "?")
+    if Path(name).name != name or not beside.is_file():
+        raise WeightsError(f"{path} needs the file {name or '?'} beside it, which holds the rest of its weights; copy both together")
+    if hashlib.sha256(beside.read_bytes()).hexdigest() != shared.get("sha256"):
+        raise WeightsError(f"{beside} is not the file that {path} was made with (its sha256 differs); copy both together")
+    return beside
 
 
 def is_pickle(path: str | Path) -> bool:

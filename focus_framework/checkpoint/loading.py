@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -70,7 +71,12 @@ def fit(network: Network, state: Mapping[str, Tensor], source: str | Path) -> No
     """Put tensors into a network; all of them, into all places, or a `WeightsError` that lists what does not fit."""
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     compare({name: tuple(tensor.shape) for name, tensor in state.items()}, wanted, source)
-    network.load_state_dict(state, strict=True, assign=True)
+    network.load_state_dict({name: _whole(tensor) for name, tensor in state.items()}, strict=True, assign=True)
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """Weights that were stored in half precision, to save room, are computed with in single precision."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def compare(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]], source: str | Path) -> None:

@@ -1,0 +1,76 @@
+"""Checkpoints that share a file: the same masks, and clear words where a part is missing or another one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_training import tiny
+
+from focus_framework import load
+from focus_framework.checkpoint import describe, write_checkpoint
+from focus_framework.checkpoint.format import read_shapes
+from focus_framework.checkpoint.packing import pack
+from focus_framework.config.prompts import choose
+from focus_framework.errors import WeightsError
+from focus_framework.model.build import build_network
+from focus_framework.plugin.registry import registry
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> dict[str, Path]:
+    """Two checkpoints of one backbone."""
+    made = {}
+    for seed, name in enumerate(("shadow", "salient")):
+        resolved = tiny(name)
+        entry = registry().find_task(name)
+        torch.manual_seed(seed)
+        network = build_network(resolved.config)
+        torch.manual_seed(9)
+        for parameter in network.encoder.parameters():
+            torch.nn.init.normal_(parameter, std=0.02)
+        prompts = choose(entry.get(), resolved.config.prompts, resolved.sources, entry.distribution)
+        made[name] = tmp_path / f"{name}.safetensors"
+        write_checkpoint(made[name], network.state_dict(), describe(resolved.config, network, entry, prompts))
+    return made
+
+
+def test_packed_checkpoints_give_nearly_the_same_maps(parts: dict[str, Path], tmp_path: Path) -> None:
+    packed = pack(parts, tmp_path / "packed")
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    for name, path in parts.items():
+        whole, small = load(path), load(packed[name])
+        assert small.task == name
+        assert {p.dtype for p in small.network.parameters()} == {torch.float32}
+        np.testing.assert_allclose(small.predict(image).probability, whole.predict(image).probability, atol=0.02)
+    total = sum(path.stat().st_size for path in (tmp_path / "packed").iterdir())
+    assert total < 0.45 * sum(path.stat().st_size for path in parts.values())
+    assert read_shapes(packed["shadow"]) == read_shapes(parts["shadow"])
+
+
+def test_a_missing_or_another_shared_file_is_named(parts: dict[str, Path], tmp_path: Path) -> None:
+    packed = pack(parts, tmp_path / "packed")
+    shared = tmp_path / "packed" / "shared.safetensors"
+    content = shared.read_bytes()
+    shared.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(WeightsError, match=r"shared.safetensors is not the file .*sha256 differs"):
+        load(packed["shadow"])
+    shared.unlink()
+    with pytest.raises(WeightsError, match=r"needs the file shared.safetensors beside it"):
+        load(packed["shadow"])
+
+
+def test_a_shared_file_lies_beside_the_checkpoint_and_nowhere_else(parts: dict[str, Path], tmp_path: Path) -> None:
+    description = {**load(parts["shadow"]).description, "shared": {"file": "../salient.safetensors", "sha256": ""}}
+    path = tmp_path / "inner" / "x.safetensors"
+    path.parent.mkdir()
+    write_checkpoint(path, {"a": torch.zeros(1)}, description)
+    with pytest.raises(WeightsError, match="beside it"):
+        load(path)
+
+
+def test_one_checkpoint_has_nothing_to_share(parts: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="two checkpoints or more"):
+        pack({"shadow": parts["shadow"]}, tmp_path / "packed")
