@@ -90,7 +90,7 @@ BROKEN = {
         "from focus_framework import hookimpl\n@hookimpl\ndef focus_tasks():\n    yield 1 / 0",
         "ZeroDivisionError: division by zero",
     ),
-    "hook returns nothing": ("from focus_framework import hookimpl\n@hookimpl\ndef focus_tasks(): pass", "TypeError"),
+    "hook returns nothing": ("from focus_framework import hookimpl\n@hookimpl\ndef focus_tasks(): pass", "returned None"),
     "hook wants an argument": ("from focus_framework import hookimpl\n@hookimpl\ndef focus_tasks(config): pass", "config"),
     "wrong kind": (
         "from focus_framework import hookimpl\n@hookimpl\ndef focus_tasks():\n    yield {'name': 'bad'}",

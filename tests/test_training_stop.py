@@ -267,6 +267,14 @@ class TestMemory:
         with pytest.raises(MemoryShortError, match="not even one image"):
             run(tmp_path / "none", **settings, **{"training.auto_batch": True})
 
+    def test_auto_batch_looks_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from focus_framework.training import loop
+
+        calls, original = [], loop.find_parts
+        monkeypatch.setattr(loop, "find_parts", lambda *arguments: (calls.append(arguments), original(*arguments))[1])
+        run(tmp_path, **{"training.steps": 4, "training.log_every": 1, "training.checkpoint_every": 2, "training.auto_batch": True})
+        assert len(calls) == 1
+
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Iterator[Path]:

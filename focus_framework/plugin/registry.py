@@ -11,7 +11,6 @@ import inspect
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, distributions
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any, Literal, TypeAlias, cast, overload
 import pluggy
 
 from ..errors import FocusError, PluginError, did_you_mean
+from . import hookspecs
 from .hookspecs import PROJECT
 from .interfaces import Backbone, Description, Enhancer, Refiner, Task, resolve
 
@@ -77,6 +77,7 @@ class Registry:
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self._manager = pluggy.PluginManager(PROJECT)
+        self._manager.add_hookspecs(hookspecs)
 
     def load(self) -> None:
         """Every entry point of the group. The framework's own come first, so that a name of theirs cannot be taken over."""
@@ -102,18 +103,27 @@ class Registry:
             new.append(Entry(kind, called, origin, distribution, version, description, error))
             self.entries.append(new[-1])
 
-        implementations = list(self._hook_implementations(module))
-        if not implementations:
+        key = f"{distribution}: {name} = {origin}"
+        try:
+            self._manager.register(module, key)
+        except (Exception, SystemExit) as error:  # a hook of the wrong signature, the same module twice, whatever its attributes raise
+            if self._manager.has_plugin(key):
+                self._manager.unregister(name=key)
+            for kind in [kind for hook, kind in _hooks().items() if hasattr(module, hook)] or ["task"]:
+                keep(kind, name, None, _reason(error))
+            return new
+        callers = self._manager.get_hookcallers(module) or []
+        if not callers:
             keep("task", name, None, f"no function marked @hookimpl; a plugin has one of {', '.join(_hooks())}")
-        for hook, function in implementations:
-            kind = _hooks().get(hook)
-            if kind is None:
+        for caller in callers:
+            hook = caller.name
+            if not caller.has_spec():  # what `check_pending` raises for, told hook by hook so that the module's other hooks still count
                 nearest = difflib.get_close_matches(hook, _hooks(), n=1, cutoff=0)[0]
                 keep(_hooks()[nearest], name, None, f"there is no hook {hook!r}; {did_you_mean(hook, _hooks())}")
                 continue
+            kind = _hooks()[hook]
             try:
-                offered: Any = function()
-                descriptions: list[Any] = [offered] if isinstance(offered, KINDS[kind]) else list(offered)
+                descriptions = self._offered(module, hook, KINDS[kind])
             except (Exception, SystemExit) as error:  # as above: a third party's code
                 keep(kind, name, None, _reason(error))
                 continue
@@ -130,12 +140,14 @@ class Registry:
                     keep(kind, description.name, description)
         return new
 
-    def _hook_implementations(self, module: object) -> Iterator[tuple[str, Callable[[], Iterable[Any]]]]:
-        """Functions marked with @hookimpl and the hook each is for, misspelt ones too (pluggy's own call skips them silently)."""
-        for attribute in dir(module):
-            options = self._manager.parse_hookimpl_opts(module, attribute)
-            if options is not None:
-                yield options.get("specname") or attribute, getattr(module, attribute)
+    def _offered(self, module: object, hook: str, described: type) -> list[Any]:
+        """What one module's hook yields: pluggy calls it alone, since one that raises would end a call of all."""
+        others = [plugin for plugin in self._manager.get_plugins() if plugin is not module]
+        results = self._manager.subset_hook_caller(hook, others)()  # of which pluggy leaves out None
+        if not results:
+            raise PluginError(f"{hook}() returned None; it must yield {described.__name__}(...) descriptions")
+        (offered,) = results
+        return [offered] if isinstance(offered, described) else list(offered)
 
     def _named(self, kind: Kind, name: str) -> Entry | None:
         return next((e for e in self.entries if e.kind == kind and e.name == name and e.description), None)

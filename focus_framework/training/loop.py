@@ -101,9 +101,11 @@ class Trainer:
         with Signals() as signals, self.team.noticing_loss(self.folder), Log(folder, self.config, start=self.step) as log:
             mark = (time.monotonic(), self.step)
             started = time.monotonic() - self.seconds
+            unfitted = plan.auto_batch
             for batch in batches:
-                if plan.auto_batch and mark[1] == self.step:
+                if unfitted:
                     self._fit(batch)
+                    unfitted = False
                 terms = self.update(batch, self.step, plan.learning_rate * rate_factor(self.share, plan))
                 self.step += 1
                 self.seconds, signal = self.team.largest(time.monotonic() - started, signals.received)

@@ -50,9 +50,6 @@ class ReleaseOverlay(nn.Module):
     (100, 200) in each channel; 0.7 blurred + 0.3 edges in 0..1, not normalised. By OpenCV on the CPU, where it is the quickest, and
     elsewhere in batches on the device, with the same bytes."""
 
-    def __init__(self, *, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-
     @torch.no_grad()
     def forward(self, image: Tensor) -> Tensor:
         pictures = (image.float() * 255 + 0.5).clamp(0, 255).to(torch.uint8)
@@ -72,22 +69,9 @@ def release_edge_image(picture: np.ndarray) -> np.ndarray:
 class EdgePrior(nn.Module):
     """Edge image through a ResNet; its four stages through 1x1 convolutions to `width` channels."""
 
-    def __init__(
-        self,
-        width: int,
-        overlay: type[CannyOverlay] | type[ReleaseOverlay],
-        *,
-        mean: Sequence[float],
-        std: Sequence[float],
-        trunk: str = "resnet50",
-        weights: str = "none",
-        **overlay_options: Any,
-    ) -> None:
+    def __init__(self, width: int, overlay: CannyOverlay | ReleaseOverlay, *, trunk: str, weights: str) -> None:
         super().__init__()
-        try:
-            self.overlay = overlay(mean=mean, std=std, **overlay_options)
-        except TypeError as error:
-            raise ConfigError(f"enhancer.options: {error}") from error
+        self.overlay = overlay
         if not timm.is_model(trunk):
             raise ConfigError(f"enhancer.options.trunk: timm has no network {trunk!r}; resnet50 and resnet18 are usual")
         try:
