@@ -19,10 +19,12 @@ suppress_warnings = ["config.cache"]  # none of the settings below changes betwe
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 
+highlight_language = "text"  # blocks without a language are commands and listings
 default_role = "code"  # docstrings write `code` in single backticks
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
+autodoc_type_aliases = {"ImageLike": "ImageLike", "NDArray": "NDArray"}  # signatures say these names, not what is behind them
 python_use_unqualified_type_names = True
 python_display_short_literal_types = True
 add_module_names = False
@@ -30,7 +32,7 @@ html_math_renderer = "mathml"
 # Types of other libraries have no inventory without a network; aliases and inner classes are told in words.
 nitpick_ignore_regex = [
     ("py:.*", r"(torch|numpy|PIL|torchmetrics|collections|os|pathlib|typing|nn|np)\..*|Tensor|NDArray|ArrayLike"),
-    ("py:class", r"Builder|Maps|PracticePair|Split|Polygon|Texture|Pattern|Silhouette|Fill|Precision"),
+    ("py:class", r"Builder|ImageLike|Prepared|Maps|PracticePair|Split|Polygon|Texture|Pattern|Silhouette|Fill|Precision"),
     ("py:class", r"focus_framework\.(config|model|inference)\..*"),
 ]
 

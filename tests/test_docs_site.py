@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import tomllib
 import zlib
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
@@ -85,6 +86,35 @@ def test_every_setting_and_preset_is_in_the_configuration_reference(site: Path) 
     text = re.sub(r"<[^>]+>", "", (site / "configuration.html").read_text("utf-8"))
     assert [name for name in known_settings() if name not in text] == []
     assert [name for name in presets() if name not in text] == []
+
+
+def test_every_setting_says_what_it_is() -> None:
+    from pydantic import BaseModel
+
+    from focus_framework.config.schema import RunConfig
+
+    def silent(section: type[BaseModel], path: str) -> list[str]:
+        found = []
+        for name, field in section.model_fields.items():
+            inner = field.annotation
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                found += silent(inner, f"{path}{name}.")
+            elif not field.description:
+                found.append(path + name)
+        return found
+
+    assert silent(RunConfig, "") == []
+
+
+def test_the_architecture_page_has_the_rooms_in_the_order_that_is_checked() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    floors = [set(re.findall(r"focus_framework\.(\w+)", layer)) for layer in reversed(layers)]
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8").split("Beside the package")[0]
+    rooms = [set(re.findall(r"`(\w+)/?`", cells[0])) for cells in table_rows(page)][2:]
+    side_by_side = [floor for floor in floors if len(floor) == 2 and floor not in rooms]
+    assert [floor for floor in floors if floor not in side_by_side] == [room for room in rooms if not any(room < s for s in side_by_side)]
+    assert set().union(*rooms) == set().union(*floors)
 
 
 def test_the_architecture_page_has_the_shapes_that_the_network_has() -> None:

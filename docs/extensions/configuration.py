@@ -85,7 +85,8 @@ def toml(value: Any) -> str:
 def row(name: str, field: FieldInfo) -> str:
     option = SETTINGS.get(name)
     meaning = "; ".join(part for part in (field.description, option and f"option `{option.opts[0]}`") if part)
-    cells = (f"`{name}`", type_name(field.annotation), default(field), allowed(field), meaning)
+    kind = ", ".join(part for part in (type_name(field.annotation), allowed(field)) if part)
+    cells = (f"`{name}`", kind, default(field), meaning)
     return "| " + " | ".join(one.replace("|", r"\|") for one in cells) + " |"
 
 
@@ -93,9 +94,11 @@ def table(path: str, section: type[BaseModel]) -> str:
     """A heading, the section's sentence, and its own settings."""
     fields = {name: field for name, field in section.model_fields.items() if not is_section(field.annotation)}
     inherited = {base.__doc__ for base in section.__mro__[1:]}
-    about = "" if section.__doc__ in inherited else " ".join((section.__doc__ or "").split())
+    about = (
+        "" if section.__doc__ in inherited else " ".join((section.__doc__ or "").split()).replace("docs/method.md", "[Method](method.md)")
+    )
     rows = [row(f"{path}.{name}".lstrip("."), field) for name, field in fields.items()]
-    head = ["| setting | type | default | allowed | meaning |", "|---|---|---|---|---|"]
+    head = ["| setting | value | default | meaning |", "|---|---|---|---|"]
     return "\n".join([f"## {path or 'Top of the file'}", "", about, "", *head, *rows, ""])
 
 

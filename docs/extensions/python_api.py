@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from functools import cache
 
 from docutils import nodes
@@ -42,8 +43,18 @@ def read_sections(app: Sphinx, what: str, name: str, value: object, options: obj
         lines[:] = str(GoogleDocstring(lines, Config(), app, what, name, value)).splitlines()
 
 
+def short_types(
+    app: Sphinx, what: str, name: str, value: object, options: object, given: str | None, back: str | None
+) -> tuple[str, str] | None:
+    """Names of `autodoc_type_aliases` inside of other types, which Sphinx 9 prints as ``TypeAliasForwardRef('Name')``."""
+    if given is None:
+        return None
+    return tuple(re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", text or "") for text in (given, back))
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("missing-reference", link_to_public)
     app.connect("autodoc-process-docstring", read_sections)
+    app.connect("autodoc-process-signature", short_types)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -31,21 +31,27 @@ class Section(BaseModel):
 class PluginChoice(Section):
     """A plugin by name, and what its builder is given."""
 
-    name: str = "none"
-    options: dict[str, Any] = {}
+    name: str = Field("none", description="a plugin of this kind, or none")
+    options: dict[str, Any] = Field({}, description="what the plugin's builder is given; focus plugins info NAME lists them")
 
 
 class BackboneConfig(PluginChoice):
-    name: str = "vit_large_patch14_dinov2"
+    """The network that turns an image into features."""
+
+    name: str = Field("vit_large_patch14_dinov2", description="a backbone plugin, or a network of timm")
     weights: str = Field("pretrained", description="pretrained, none, or a file of weights")
     frozen: bool = Field(False, description="train only what comes after the backbone (paper, Table 4)")
 
 
 class EnhancerConfig(PluginChoice):
-    name: str = "edge"
+    """The prior that the backbone looks up between its stages (docs/method.md, 3 to 6)."""
+
+    name: str = Field("edge", description="an enhancer plugin, or none")
     points: int = Field(4, ge=1, description="sampling points of injector and extractor, per head and level")
     ratio: float = Field(0.5, gt=0, le=1, description="width of their values as a share of the backbone's")
-    feedforward_ratio: float = Field(0.25, gt=0)
+    feedforward_ratio: float = Field(
+        0.25, gt=0, description="hidden width of the extractors' feed-forward layers as a share of the backbone's"
+    )
     drop_path: float = Field(0.0, ge=0, lt=1, description="stochastic depth of the extractors' feed-forward layers")
     extra_extractors: int = Field(2, ge=0, description="further extractors after the last stage")
 
@@ -54,18 +60,18 @@ class PixelDecoderConfig(Section):
     """The encoder of deformable attention that turns backbone features into mask features."""
 
     width: int = Field(256, ge=32, multiple_of=32, description="channels; group norm makes 32 groups of them")
-    layers: int = Field(6, ge=1)
-    heads: int = Field(8, ge=1)
-    points: int = Field(4, ge=1)
-    feedforward: int = Field(1024, ge=1)
+    layers: int = Field(6, ge=1, description="encoder layers")
+    heads: int = Field(8, ge=1, description="attention heads; they divide the width")
+    points: int = Field(4, ge=1, description="sampling points per head and level")
+    feedforward: int = Field(1024, ge=1, description="hidden width of the feed-forward layers")
 
 
 class DecoderConfig(Section):
     """The two ground queries and their masked attention."""
 
-    layers: int = Field(9, ge=1)
-    heads: int = Field(8, ge=1)
-    feedforward: int = Field(2048, ge=1)
+    layers: int = Field(9, ge=1, description="decoder layers; each is followed by a prediction, and one comes before the first")
+    heads: int = Field(8, ge=1, description="attention heads; they divide the pixel decoder's width")
+    feedforward: int = Field(2048, ge=1, description="hidden width of the feed-forward layers")
     first_mask: Literal["pca", "queries", "open", "release"] = Field(
         "pca",
         description="what the first layer may look at: PCA of the last feature map (paper), the learned queries' own mask, everything, "
@@ -76,17 +82,19 @@ class DecoderConfig(Section):
 class LossConfig(Section):
     """Weights of the four terms (docs/method.md, 12) and how masks are sampled."""
 
-    label: float = Field(1.0, ge=0)
-    mask: float = Field(5.0, ge=0, description="of binary cross entropy and of dice, each")
-    box: float = Field(1.0, ge=0)
-    clip: float = Field(1.0, ge=0)
+    label: float = Field(1.0, ge=0, description="weight of the cross entropy of the class")
+    mask: float = Field(5.0, ge=0, description="weight of binary cross entropy and of dice, each")
+    box: float = Field(1.0, ge=0, description="weight of the box loss, 5 L1 + 2 (1 - gIoU)")
+    clip: float = Field(1.0, ge=0, description="weight of the refiner's loss")
     no_object: float = Field(0.1, ge=0, description="weight of the class 'none' in the label loss")
     points: int = Field(12544, ge=1, description="points at which masks are compared")
-    oversample: float = Field(3.0, ge=1)
+    oversample: float = Field(3.0, ge=1, description="random points drawn, of which the most uncertain are kept, as a multiple of points")
     importance: float = Field(0.75, ge=0, le=1, description="share of points where the mask is most uncertain")
 
 
 class RefinerConfig(PluginChoice):
+    """The loss between masks and prompts, in training alone (docs/method.md, 11)."""
+
     heads: Literal["default", "last", "all"] = Field("default", description="decoder heads it reads; default: as the plugin says")
 
 
@@ -96,6 +104,8 @@ class PromptPair(Section):
 
 
 class PromptsConfig(Section):
+    """The sentences that describe the task."""
+
     choice: str = Field("", description="one of the task's named alternatives, e.g. release")
     pairs: list[PromptPair] = Field([], description="replace the task's pairs; several are averaged after encoding")
     foreground: str = Field("", description="replaces the foreground sentence")
@@ -104,12 +114,14 @@ class PromptsConfig(Section):
 
 
 class DataConfig(Section):
+    """Pairs of image and mask."""
+
     train: str = Field("practice", description="practice, a known data set's name, a folder, images=DIR,masks=DIR, a list file")
     validation: str = Field("", description="as train; empty: a share of the training pairs")
-    validation_share: float = Field(0.1, ge=0, lt=1)
+    validation_share: float = Field(0.1, ge=0, lt=1, description="share of the training pairs held out where there are no others")
     validation_limit: int = Field(200, ge=1, description="pairs looked at while training")
     root: str = Field("", description="folder that holds the published data sets")
-    augmentation: Literal["none", "plain", "paper", "release"] = "plain"
+    augmentation: Literal["none", "plain", "paper", "release"] = Field("plain", description="random changes of the training images")
     workers: int = Field(-1, ge=-1, description="loader processes; -1: as many as there are spare cores, 0: none")
     unreadable: Literal["stop", "skip"] = Field("stop", description="an image that cannot be read: stop, or take another and count it")
     practice_count: int = Field(1024, ge=1, description="practice images drawn for training")
@@ -118,16 +130,18 @@ class DataConfig(Section):
 class PreprocessingConfig(Section):
     """How an image becomes network input; carried by the checkpoint."""
 
-    size: int = Field(512, ge=64, multiple_of=32)
+    size: int = Field(512, ge=64, multiple_of=32, description="side of the network's input in pixels")
     resize: Literal["square", "short-side"] = Field("short-side", description="stretch to size x size, or short side to size")
     longest: int = Field(2048, ge=64, description="bound of the long side")
 
 
 class PredictionConfig(Section):
+    """How the network's output becomes a map; carried by the checkpoint."""
+
     rule: Literal["soft", "release", "foreground"] = Field(
         "soft", description="joint prediction as a soft map, the release's hard rule, or the foreground query alone"
     )
-    threshold: float = Field(0.5, gt=0, lt=1)
+    threshold: float = Field(0.5, gt=0, lt=1, description="probability above which a pixel is foreground")
     temperature: float = Field(
         1.0, ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE, description="divides the log odds of the soft map: below 1 sharper, above 1 softer"
     )
@@ -147,24 +161,26 @@ class PredictionConfig(Section):
 
 
 class TrainingConfig(Section):
-    steps: int | None = Field(None, ge=1)
+    """Length, rates, memory and records of a run."""
+
+    steps: int | None = Field(None, ge=1, description="length of the run in updates of the weights")
     minutes: float | None = Field(None, gt=0, description="time budget instead of steps; the schedule follows it")
-    batch_size: int = Field(8, ge=1)
-    learning_rate: float = Field(1e-5, gt=0)
+    batch_size: int = Field(8, ge=1, description="images of a step, of all processes together")
+    learning_rate: float = Field(1e-5, gt=0, description="the highest rate, of which the schedule takes a share")
     backbone_rate: float | None = Field(
         None, ge=0, description="the backbone's learning rate as a multiple of the others'; not set: 0.1 if it starts from weights, else 1"
     )
     enhancer_rate: float = Field(
         1.0, ge=0, description="learning rate of the encoder's other parts, above all the enhancer, as a multiple of the decoders'"
     )
-    weight_decay: float = Field(0.05, ge=0)
+    weight_decay: float = Field(0.05, ge=0, description="of AdamW; none on norms and learned queries")
     gradient_norm: float = Field(0.01, gt=0, description="gradients are clipped to this norm")
-    schedule: Literal["polynomial", "cosine", "constant"] = "polynomial"
+    schedule: Literal["polynomial", "cosine", "constant"] = Field("polynomial", description="how the learning rate falls over the run")
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the run in which the rate rises linearly")
-    seed: int = Field(0, ge=0)
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    seed: int = Field(0, ge=0, description="random seed, from which every random choice follows")
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="numeric precision of the network")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
-    log_every: int = Field(20, ge=1)
+    log_every: int = Field(20, ge=1, description="steps between lines of metrics.jsonl")
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints; each is also scored")
     accumulate: int = Field(1, ge=1, description="micro-batches that a batch is split into, one after the other, to save memory")
     auto_batch: bool = Field(False, description="find the smallest number of parts that fits into memory")
@@ -186,8 +202,8 @@ class TrainingConfig(Section):
 class RunConfig(Section):
     """Everything that a run depends on."""
 
-    task: str
-    preset: str = "quick"
+    task: str = Field(description="a task plugin, module:attribute or file.py")
+    preset: str = Field("quick", description="where the other settings start from")
     backbone: BackboneConfig = BackboneConfig()
     enhancer: EnhancerConfig = EnhancerConfig()
     pixel_decoder: PixelDecoderConfig = PixelDecoderConfig()
