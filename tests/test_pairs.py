@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from focus_framework.data.coco import unpack
 from focus_framework.data.pairs import EmptyPair, Pair, find_pairs, scan, split_pairs, training_pairs
 from focus_framework.errors import ConfigError, DataError
+from focus_framework.files.coco import unpack
 from focus_framework.plugin.interfaces import Dataset, Prompts, Task
 
 INSIDE = np.zeros((6, 10), bool)

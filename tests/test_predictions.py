@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from focus_framework import ConfigError, DataError
+from focus_framework.files.coco import run_lengths
 from focus_framework.inference.model import Result
-from focus_framework.inference.outputs import FORMS, Source, find_sources, parse_forms, run_lengths, write_predictions
+from focus_framework.inference.outputs import FORMS, Source, find_sources, parse_forms, write_predictions
 
 RED = SimpleNamespace(stream=lambda images, batch_size: (Result((image[..., 0] / 255).astype(np.float32), image) for image in images))
 

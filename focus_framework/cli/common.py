@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import wraps
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -55,18 +52,10 @@ def _numbers(context: click.Context, parameter: click.Parameter, value: str | No
 
 
 def print_json(result: Mapping[str, Any]) -> None:
-    """One JSON object on stdout. Numbers that JSON does not have (nan, inf) become null, paths become strings."""
-    click.echo(json.dumps(_plain(result), ensure_ascii=False, allow_nan=False))
+    """One JSON object on stdout. Numbers that JSON does not have (NaN, infinite) become null, paths become strings."""
+    from pydantic_core import to_json
 
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, float):  # numpy's float64 is one too
-        return float(value) if math.isfinite(value) else None
-    return str(value) if isinstance(value, Path) else value
+    click.echo(to_json(result, inf_nan_mode="null").decode())
 
 
 def note(text: str) -> None:

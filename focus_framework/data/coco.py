@@ -15,10 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError, did_you_mean
+from ..files.coco import draw
 from .pair import Pair, Scan
-
-FINER = 4
-"""Polygons are drawn this much larger and averaged, so that a pixel is inside where more than half of its area is."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class CocoPair(Pair):
             raise DataError(f"{self.mask} has {self.name} as {width} x {height} but its image is {w} x {h} (width x height)")
         inside = np.zeros(self.drawn_for, dtype=bool)
         for shape in self.shapes:
-            inside |= _draw(shape, self.drawn_for, f"{self.mask}, image {self.name}")
+            inside |= draw(shape, self.drawn_for, f"{self.mask}, image {self.name}")
         return inside if self.foreground == "white" else ~inside
 
 
@@ -99,47 +97,3 @@ def _find(path: Path, folder: Path | None, name: str) -> Path | None:
     """An image in the named folder, else beside the annotations, in ``images/``, or in ``images/`` a level up."""
     places = [folder] if folder else [path.parent, path.parent / "images", path.parent.parent / "images", path.parent.parent]
     return next((place / name for place in places if (place / name).is_file()), None)
-
-
-def _draw(shape: Any, size: tuple[int, int], where: str) -> NDArray[np.bool_]:
-    """One segmentation as `[H, W]` bool: a list of polygons, run lengths, or run lengths packed into a string."""
-    if isinstance(shape, list):
-        return _fill(shape, size)
-    if not isinstance(shape, dict) or "counts" not in shape:
-        raise DataError(f"{where}: a segmentation is neither polygons nor run lengths")
-    counts = shape["counts"]
-    runs = unpack(counts) if isinstance(counts, str) else [int(run) for run in counts]
-    height, width = shape.get("size", size)
-    if (height, width) != size or sum(runs) != height * width or min(runs) < 0:
-        raise DataError(f"{where}: run lengths of {sum(runs)} pixels do not fill {size[1]} x {size[0]}")
-    values = np.arange(len(runs)) % 2 == 1  # the first run is background
-    return np.repeat(values, runs).reshape(width, height).T  # columns first
-
-
-def _fill(polygons: list[list[float]], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Polygons of corners x, y, x, y ... where pixel (0, 0) spans 0 to 1."""
-    import cv2
-
-    canvas = np.zeros((size[0] * FINER, size[1] * FINER), np.uint8)
-    for corners in polygons:
-        points = np.asarray(corners, np.float64).reshape(-1, 2) * FINER - 0.5  # OpenCV counts from pixel centres
-        cv2.fillPoly(canvas, [np.rint(points * 16).astype(np.int32)], 1, shift=4)  # 4 bits of a fraction
-    return cv2.resize(canvas.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA) > 0.5
-
-
-def unpack(text: str) -> list[int]:
-    """Run lengths packed into a string: little-endian groups of five bits, 0x20 says that more follow, 0x10 in the last is the
-    sign; from the third on each is the difference to the one two before (cocoapi, maskApi.c, rleFrString)."""
-    runs: list[int] = []
-    value = shift = 0
-    for character in text:
-        code = ord(character) - 48
-        value |= (code & 0x1F) << shift
-        shift += 5
-        if code & 0x20:
-            continue
-        if code & 0x10:
-            value -= 1 << shift
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-        value = shift = 0
-    return runs

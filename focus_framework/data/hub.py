@@ -99,6 +99,6 @@ def _columns(label: str, table: Any, wanted: list[str | None]) -> tuple[str, str
         if name is None:
             raise ConfigError(f"{label}: which column is the {what}? Give {what}_column=NAME of {', '.join(pictures) or 'none'}")
         if name not in pictures:
-            raise ConfigError(f"{label} has no column of pictures {name!r}; {did_you_mean(name, pictures)}")
+            raise ConfigError(f"{label} has no column {name!r}; {did_you_mean(name, pictures)}")
         chosen.append(name)
     return chosen[0], chosen[1]

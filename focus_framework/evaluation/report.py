@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from ..files import page
@@ -79,9 +79,9 @@ def render(sections: Sequence[Section], tables: Sequence[Table], metric: str) ->
     return page.page(f"Evaluation: {', '.join(evaluation.data for evaluation in evaluations)}", body)
 
 
-def _undefined(evaluation: Evaluation) -> str:
+def _undefined(evaluation: Evaluation) -> Markup:
     if not evaluation.undefined:
-        return ""
+        return Markup()
     said = ", ".join(f"{LABELS[name]} for {count}" for name, count in evaluation.undefined.items())
     return page.paragraph(f"{evaluation.data}: undefined, and left out of the mean, {said} of {evaluation.count} images.")
 
@@ -101,7 +101,7 @@ def _draw_curves(figure: Figure, evaluations: Sequence[Evaluation]) -> None:
         figure.legend(loc="outside upper center", ncols=min(4, len(evaluations)))
 
 
-def _examples(section: Section, metric: str) -> str:
+def _examples(section: Section, metric: str) -> Markup:
     parts = [page.heading(f"{section.evaluation.data}: best, median and worst by {LABELS[metric]}")]
     parts.append(page.paragraph("Errors, at one half of the range: foreground that was missed is blue, background that was marked is red."))
     chosen = best_median_worst(section.evaluation.scores, metric)
@@ -109,7 +109,7 @@ def _examples(section: Section, metric: str) -> str:
         parts.append(page.paragraph(f"{LABELS[metric]} is defined for no image."))
     for kind, scores in chosen.items():
         parts += [page.heading(kind, 3), page.cards(_card(score, section.view(score.name), metric) for score in scores)]
-    return "".join(parts)
+    return page.joined(parts)
 
 
 def best_median_worst(scores: Sequence[Score], metric: str, count: int = SHOWN) -> dict[str, list[Score]]:
@@ -122,7 +122,7 @@ def best_median_worst(scores: Sequence[Score], metric: str, count: int = SHOWN) 
     return chosen if len(order) >= 3 else {"Best to worst": order} if order else {}
 
 
-def _card(score: Score, view: View, metric: str) -> str:
+def _card(score: Score, view: View, metric: str) -> Markup:
     tiles = {} if view.picture is None else {"image": view.picture}
     tiles |= {"truth": view.truth.astype(np.uint8) * 255, "prediction": view.level, "errors": _errors(view)}
     return page.card(score.name, tiles, f"{LABELS[metric]} {number(metric, score.values)}")
@@ -138,14 +138,8 @@ def _errors(view: View) -> NDArray[np.uint8]:
     return drawn
 
 
-def _every_image(evaluation: Evaluation, metrics: Sequence[str]) -> str:
+def _every_image(evaluation: Evaluation, metrics: Sequence[str]) -> Markup:
     """All numbers of all images; a click on a column sorts by it."""
-    header = "".join(f"<th><button type='button'>{label}</button></th>" for label in ("image", *(LABELS[name] for name in metrics)))
-    rows = "".join(
-        f"<tr><td>{escape(score.name)}</td>" + "".join(f"<td>{number(name, score.values)}</td>" for name in metrics) + "</tr>"
-        for score in evaluation.scores
-    )
-    return (
-        f"{page.heading(f'{evaluation.data}: every image')}{page.paragraph('Click a column to sort by it.')}"
-        f"<div class='every'><table class='sortable'><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
+    rows = [[score.name, *(number(name, score.values) for name in metrics)] for score in evaluation.scores]
+    parts = [page.heading(f"{evaluation.data}: every image"), page.paragraph("Click a column to sort by it.")]
+    return page.joined([*parts, page.sortable(["image", *(LABELS[name] for name in metrics)], rows)])

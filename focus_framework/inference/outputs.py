@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError
 from ..files.atomic import replacing
+from ..files.coco import run_lengths
 from ..files.images import list_images, read_image, write_image
 from ..files.sheets import overlay
 
@@ -184,13 +185,6 @@ class Coco:
         """The data set as JSON."""
         with replacing(path) as beside:
             beside.write_text(json.dumps(self.table))
-
-
-def run_lengths(mask: NDArray[np.bool_]) -> list[int]:
-    """Lengths of alternating runs of background and foreground down the columns, background first (0 where there is none)."""
-    flat = np.concatenate([[False], mask.ravel(order="F")])
-    changes = np.flatnonzero(np.diff(flat, append=not flat[-1]))
-    return np.diff(changes, prepend=0).tolist()
 
 
 def _refuse_to_replace(sources: Sequence[Source], folders: Iterable[Path]) -> None:

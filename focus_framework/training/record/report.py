@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
+from markupsafe import Markup
 
 from ...config.schema import RunConfig, to_toml
 from ...data.dataset import Images
@@ -126,16 +127,16 @@ def _facts(summary: Summary, config: RunConfig, best: Mapping[str, Any], where: 
     }
 
 
-def _scores(summary: Summary, metrics: Sequence[str], step: int) -> str:
+def _scores(summary: Summary, metrics: Sequence[str], step: int) -> Markup:
     direction = "lower" if metrics[0] in LOWER_IS_BETTER else "higher"
     said = f"The best checkpoint, of step {step}: the best {LABELS[metrics[0]]} ({direction} is better) on the validation images. "
     rows = [[LABELS[name], number(name, summary.validation), number(name, summary.test)] for name in metrics]
     return page.paragraph(f"{said}Protocol {PROTOCOL}.") + page.table(["metric", "validation", "test"], rows)
 
 
-def _baselines(summary: Summary, metric: str) -> str:
+def _baselines(summary: Summary, metric: str) -> Markup:
     if not summary.baselines:
-        return ""
+        return Markup()
     best = best_baseline(dict(summary.baselines), metric)
     shown = {name: number(metric, {metric: value}) for name, value in summary.baselines.items()}
     said = f"The best non-learned baseline reaches {shown[best]} on the test images ({best})."
