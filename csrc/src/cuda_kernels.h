@@ -1,5 +1,5 @@
 // The CUDA kernels and the choice among them. Compiled by nvcc as part of cuda.cu, and by any C++ compiler on a machine without a
-// GPU, where tests run each block as threads (tests/cuda_emulation).
+// GPU, where tests run the threads of a block in turns (tests/cuda_emulation).
 //
 // A group of neighbouring threads, its lanes, works on one head of one query; each lane holds 16 bytes of the channels, so that
 // half types take channels / 8 lanes and float channels / 4. Any other number of channels, or memory that is not aligned to
@@ -81,15 +81,16 @@ FOCUS_OPS_DEVICE void store(S* to, const Real<S> (&from)[kVector]) {
 // Whether four floats can be added to memory at once.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 constexpr bool kVectorAdd = true;
+FOCUS_OPS_DEVICE void add_four(float* to, float a, float b, float c, float d) {
+  asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(a), "f"(b), "f"(c), "f"(d) : "memory");
+}
+#elif defined(FOCUS_OPS_EMULATE_VECTOR_ADD)  // tests/cuda_emulation
+constexpr bool kVectorAdd = true;
+inline void add_four(float* to, float a, float b, float c, float d) { emulated_add_four(to, a, b, c, d); }
 #else
 constexpr bool kVectorAdd = false;
+FOCUS_OPS_DEVICE void add_four(float*, float, float, float, float) {}
 #endif
-
-FOCUS_OPS_DEVICE void add_four(float* to, float a, float b, float c, float d) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(a), "f"(b), "f"(c), "f"(d) : "memory");
-#endif
-}
 
 // Adds to memory that other threads add to as well.
 template <class R, int kVector>

@@ -1,0 +1,59 @@
+// The kernels under the thread sanitizer: blocks in two threads at once, the lanes of a warp ordered by nothing but their shuffles.
+// Prints "done" where no thread touched what another was writing.
+#include <cuda_runtime.h>
+
+#include "cuda_kernels.h"
+
+using namespace focus_ops;
+
+namespace {
+
+struct Launch {
+  template <class... Parameters, class... Values>
+  void operator()(int64_t threads, void (*kernel)(Parameters...), Values... values) const {
+    emulation::launch(kernel, static_cast<unsigned>((threads + cuda::kThreads - 1) / cuda::kThreads), cuda::kThreads, 0, nullptr, values...);
+  }
+};
+
+// Many queries that all look at the same few pixels.
+template <class S>
+void run(int64_t channels, bool reference, bool deterministic) {
+  using R = Real<S>;
+  const int64_t heads = 2, queries = 40, points = 3, levels = 2, length = 4 + 6, samples = queries * heads * levels * points;
+  cuda::Problem p{1, length, queries, heads, channels, points, queries * heads, levels, {2, 2}, {2, 3}, {0, 4}};
+  std::vector<int4> room((length + 2 * queries) * heads * channels * sizeof(S) / 16 + 3);
+  S* value = reinterpret_cast<S*>(room.data());
+  S* output = value + (length * heads * channels + 15) / 16 * 16;
+  S* grad_output = output + (queries * heads * channels + 15) / 16 * 16;
+  std::vector<R> positions(2 * samples), weights(samples, R(0.1)), points_of(2 * queries * levels, R(0.5)), own(samples);
+  std::vector<R> grad_positions(2 * samples), grad_weights(samples);
+  std::vector<int4> grad_room(length * heads * channels * sizeof(R) / 16 + 1);
+  for (size_t i = 0; i < positions.size(); ++i) positions[i] = R(i % 11) / 10 - (reference ? R(0.5) : R(0));
+  R* grad_value = reinterpret_cast<R*>(grad_room.data());
+
+  const Launch launch;
+  cuda::Samples<R> given{positions.data(), weights.data(), reference ? points_of.data() : nullptr, false, reference};
+  cuda::forward<S>(launch, p, value, given, output);
+  if (deterministic && reference) {
+    cuda::softmax<R>(launch, p, given.weights, own.data());
+    given.weights = own.data();
+    given.logits = false;
+  }
+  const cuda::Gradients<S> gradients{deterministic ? nullptr : grad_value, grad_positions.data(), grad_weights.data()};
+  cuda::backward<S>(launch, p, grad_output, value, given, gradients);
+  if (deterministic) cuda::ordered_value<S>(launch, p, grad_output, given, grad_value);
+}
+
+}  // namespace
+
+int main() {
+  for (const bool reference : {false, true}) {
+    for (const bool deterministic : {false, true}) {
+      run<float>(32, reference, deterministic);
+      run<float>(5, reference, deterministic);
+      run<c10::BFloat16>(64, reference, deterministic);
+      run<double>(3, reference, deterministic);
+    }
+  }
+  std::puts("done");
+}
