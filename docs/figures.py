@@ -84,7 +84,7 @@ def prompt_way() -> Drawing:
     masks = d.box("model", 330, 306, 270, "predicted masks, all or last head", "matched: foreground, background", "[L, B, 2, h, w]")
     crops = d.box("plugin", 330, 414, 270, "crops", "mask over image, the rest filled in", "[L, B, 2, 3, S, S]")
     image = d.box("plugin", 330, 522, 270, "image encoder (frozen)", "length one", "[L, B, 2, D]")
-    loss = d.box("result", 20, 522, 270, "contrastive loss, weighted by loss.clip", "both directions, halves averaged", "[] one number")
+    loss = d.box("result", 20, 522, 270, "contrastive loss, times loss.clip", "both directions, halves averaged", "[] one number")
     d.box("result", 20, 640, 580, "checkpoint: the pairs, no weights of the refiner")
     d.arrow((200, task.y + task.height), (200, chosen.y))
     d.arrow((420, user.y + user.height), (420, chosen.y))

@@ -86,7 +86,7 @@ def row(name: str, field: FieldInfo) -> str:
     option = SETTINGS.get(name)
     meaning = "; ".join(part for part in (field.description, option and f"option `{option.opts[0]}`") if part)
     kind = ", ".join(part for part in (type_name(field.annotation), allowed(field)) if part)
-    cells = (f"`{name}`", kind, default(field), meaning)
+    cells = (f"`{name}`", meaning, kind, default(field))
     return "| " + " | ".join(one.replace("|", r"\|") for one in cells) + " |"
 
 
@@ -98,8 +98,8 @@ def table(path: str, section: type[BaseModel]) -> str:
         "" if section.__doc__ in inherited else " ".join((section.__doc__ or "").split()).replace("docs/method.md", "[Method](method.md)")
     )
     rows = [row(f"{path}.{name}".lstrip("."), field) for name, field in fields.items()]
-    head = ["| setting | value | default | meaning |", "|---|---|---|---|"]
-    return "\n".join([f"## {path or 'Top of the file'}", "", about, "", *head, *rows, ""])
+    head = ["| setting | meaning | value | default |", "|---|---|---|---|"]
+    return "\n".join([f"## {path or 'Top of the file'}", "", about, "", "```{table}", ":class: settings", "", *head, *rows, "```", ""])
 
 
 def preset_table(name: str) -> str:

@@ -1,0 +1,113 @@
+"""What the pages show runs: Python blocks, and the commands that need neither the network nor minutes.
+
+Trainings are run by the tests of the pages Prompts, Unattended training and Several devices; what fetches or reads published data is not.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from focus_framework.checkpoint.description import describe
+from focus_framework.checkpoint.format import write_checkpoint
+from focus_framework.cli import main
+from focus_framework.config.schema import resolve
+from focus_framework.files.images import write_image
+from focus_framework.model.build import build_network
+from focus_framework.plugin.registry import registry
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", *(f"docs/{name}.md" for name in ("quickstart", "train-your-own", "data", "configuration", "metrics", "licences")))
+SMALLER = {"500": "3", "256": "64"}
+"""Counts and sizes of generated images."""
+
+
+def shown(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / page).read_text("utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def runs_here(words: list[str]) -> bool:
+    """Whether a command is one of those that this test runs."""
+    published = {"istd-test", "nc4k", "--data-root"} & set(words)
+    trains = words[1] == "train" and not ("--show-config" in words or "--help" in words)
+    return not published and not trains
+
+
+def elsewhere(words: list[str]) -> list[str]:
+    """The command with another folder to write to, so that no command reads what one before it wrote."""
+    return [f"out-{word}" if before == "--out" else word for before, word in pairwise(["", *words])]
+
+
+COMMANDS = [
+    (page, words)
+    for page in PAGES
+    for block in shown(page, "")
+    for words in map(shlex.split, (line for line in block.splitlines() if line.startswith("focus ")))
+    if runs_here(words)
+]
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with everything that the pages name: images, masks, and checkpoints of a tiny network."""
+    root = tmp_path_factory.mktemp("reader")
+    random = np.random.default_rng(0)
+    for path in ("photo.jpg", "a.jpg", "b.jpg", "holiday/sea.png"):
+        write_image(root / path, random.integers(0, 255, (64, 80, 3), dtype=np.uint8))
+    mask = (np.indices((64, 80))[0] > 40).astype(np.uint8) * 255
+    folders = ("my-folder/images", "my-test-folder/images", "photos")
+    for folder, masks in zip(folders, ("my-folder/masks", "my-test-folder/masks", "cutouts"), strict=True):
+        for index in range(3):
+            write_image(root / folder / f"{index}.png", random.integers(0, 255, (64, 80, 3), dtype=np.uint8))
+            write_image(root / masks / f"{index}.png", np.roll(mask, index, 0))
+    for folder in ("truth", "masks"):
+        for index in range(3):
+            write_image(root / folder / f"{index}.png", np.roll(mask, index, 0))
+    for task, path in (("shadow", "runs/shadow/best"), ("salient", "runs/mine/best"), ("shadow", "shadow")):
+        config = resolve(task, file=ROOT / "tests" / "data" / "toy.toml").config
+        network, entry = build_network(config), registry().find_task(task)
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        write_checkpoint(root / f"{path}.safetensors", network.state_dict(), describe(config, network, entry, entry.get().pairs()))
+    return root
+
+
+@pytest.mark.parametrize(("page", "words"), COMMANDS, ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else value)
+def test_commands_run(
+    page: str, words: list[str], reader: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(reader)
+    with pytest.raises(SystemExit) as ended:
+        main(elsewhere([SMALLER.get(word, word) for word in words[1:]]))
+    assert ended.value.code in (0, None), (page, capsys.readouterr().err)
+
+
+def test_there_are_commands_of_many_kinds() -> None:
+    assert {" ".join(words[1:2]) for _, words in COMMANDS} >= {"predict", "evaluate", "data", "plugins", "train", "checkpoint"}
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md", "docs/metrics.md"])
+def test_python_runs(page: str, reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(reader)
+    (block,) = shown(page, "python")
+    exec(compile(block, page, "exec"), {})
+
+
+def test_python_of_the_operator_runs() -> None:
+    import torch
+
+    (block,) = shown("docs/deformable-attention.md", "python")
+    given = {
+        "value": torch.rand(1, 64 * 64 + 32 * 32, 2, 4),
+        "locations": torch.rand(1, 3, 2, 2, 4, 2),
+        "weights": torch.rand(1, 3, 2, 2, 4),
+        "reference_points": torch.rand(1, 3, 2, 2),
+        "offsets": torch.rand(1, 3, 2, 2, 4, 2),
+        "logits": torch.rand(1, 3, 2, 2, 4),
+    }
+    exec(compile(block, "docs/deformable-attention.md", "exec"), given)
+    assert given["output"].shape == (1, 3, 8)
