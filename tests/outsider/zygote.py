@@ -1,0 +1,118 @@
+"""A server that has imported everything once and runs each call of ``focus`` in a fork of itself.
+
+A fork costs hundredths of a second where a new interpreter with torch costs several, and is as separate: own file descriptors, working
+folder, environment and end. ``python -m outsider.zygote SOCKET`` listens there and ends when its last client has gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from typing import Any
+
+MEMORY = 12 << 30
+"""Bytes of address space that a call may have: what asks for more shall be told so, not by the machine."""
+
+
+def main(path: str) -> None:
+    listener = socket.socket(socket.AF_UNIX)
+    _import_all()
+    gc.freeze()  # a collection in a child would copy every page it looks at
+    listener.bind(path + ".new")
+    listener.listen()
+    os.rename(path + ".new", path)
+    clients: set[int] = set()
+    while True:
+        ready = select.select([listener], [], [], 0.5)[0]
+        while clients and (ended := os.waitpid(-1, os.WNOHANG)[0]):
+            clients.discard(ended)
+            if not clients:
+                os.unlink(path)
+                return
+        if ready:
+            connection = listener.accept()[0]
+            if not (child := os.fork()):
+                listener.close()
+                _serve(connection)
+                os._exit(0)
+            connection.close()
+            clients.add(child)
+
+
+def _import_all() -> None:
+    import focus_framework
+    import focus_plugins
+
+    for package in (focus_framework, focus_plugins):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if module.name.rpartition(".")[2] != "__main__":
+                with contextlib.suppress(ImportError):  # an extra that is not installed
+                    importlib.import_module(module.name)
+
+
+def _serve(connection: socket.socket) -> None:
+    with connection, connection.makefile("rw") as stream:
+        for line in stream:
+            stream.write(json.dumps(_run(json.loads(line))) + "\n")
+            stream.flush()
+
+
+def _run(request: dict[str, Any]) -> dict[str, Any]:
+    """The call in a child, which is killed with all that it started when its time is over."""
+    started = time.monotonic()
+    child = os.fork()
+    if not child:
+        _become(request)
+    exit_code = None
+    while time.monotonic() - started < request["limit"]:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            exit_code = os.waitstatus_to_exitcode(status)
+            break
+        time.sleep(0.01)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
+    if exit_code is None:
+        os.waitpid(child, 0)
+    return {"exit": exit_code, "seconds": time.monotonic() - started}
+
+
+def _become(request: dict[str, Any]) -> None:
+    code = 1
+    try:
+        os.setsid()
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        os.chdir(request["folder"])
+        os.environ.update(request["environment"])
+        sys.path[:0] = request["path"]
+        for descriptor, file in enumerate((os.devnull, request["stdout"], request["stderr"])):
+            opened = os.open(file, os.O_RDWR | os.O_CREAT)
+            os.dup2(opened, descriptor)
+            os.close(opened)
+        from focus_framework.cli import main
+
+        main(request["arguments"])
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
