@@ -1,6 +1,7 @@
 # make demo   trains the shadow task on practice images and shows what it predicts on pictures it has never seen
 # make test   checks style and types and runs the tests
 # make docs   builds the documentation site, build/docs/index.html, without a network; warnings are errors
+# make outsider   hands the whole program to strangers: thousands of wrong calls, odd files, broken plugins
 # All first make the environment .venv, and make it again only when what it depends on has changed.
 
 VENV := .venv
@@ -21,7 +22,7 @@ export FOCUS_BUILD_CUDA ?= $(if $(shell command -v nvidia-smi),auto,0)
 
 TEST_WORKERS ?= 2
 
-.PHONY: demo test docs lint environment clean
+.PHONY: outsider demo test docs lint environment clean
 .DELETE_ON_ERROR:
 
 environment: $(STAMP)
@@ -55,6 +56,9 @@ test: lint
 docs: environment
 	$(RUN)/sphinx-build -q -W --keep-going -n -d build/doctrees docs build/docs
 	@echo "the documentation: build/docs/index.html"
+
+outsider: environment
+	OMP_NUM_THREADS=1 OUTSIDER=whole $(RUN)/pytest -n $(TEST_WORKERS) -q tests/outsider
 
 lint: environment
 	$(RUN)/ruff check .

@@ -9,10 +9,11 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import click
 
-from ..errors import FocusError, did_you_mean
+from ..errors import ConfigError, FocusError, did_you_mean
 from ..version import __version__
 
 COMMANDS = {
@@ -98,9 +99,11 @@ def focus() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process: 0 done, 1 the work or part of it failed, 2 a wrong call, 130 interrupted."""
     settings = Settings()
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     if sys.__stderr__ and not faulthandler.is_enabled():
         faulthandler.enable(sys.__stderr__)  # so that a crash of native code shows where it happened
     try:
+        _refuse_empty(arguments)
         code = focus.main(args=arguments, prog_name="focus", obj=settings, standalone_mode=False)
         sys.stdout.flush()  # here, where a reader that has gone away (``| head``) can still be met quietly
     except BrokenPipeError:
@@ -111,6 +114,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             traceback.print_exc()
         code = _report(error)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Raise `ConfigError` for an empty argument, most likely a variable of a shell that is not set. As a path it would be read as the
+    current folder."""
+    for before, value in pairwise(["focus", *arguments]):
+        if not value.strip() or (value.startswith("--") and value.endswith("=")):
+            where = value.rstrip("=") or (before if before.startswith("-") else "an argument")
+            raise ConfigError(f"{where} is empty; give it a value, or leave it out")
 
 
 def _report(error: Exception) -> int:

@@ -40,11 +40,14 @@ def inspect(file: str, as_json: bool) -> None:
     shell_complete=complete_plugins("task"),
     help="The task it was trained for, where the file's name does not say: a plugin's name, module:attribute or a Python file.",
 )
+@click.option("--overwrite", is_flag=True, help="Replace what lies at --out.")
 @json_option
-def import_(file: Path, out: Path, task_plugin: str | None, as_json: bool) -> None:
+def import_(file: Path, out: Path, task_plugin: str | None, overwrite: bool, as_json: bool) -> None:
     """Turn one of the authors' released .pth files into a checkpoint of ours."""
     from ..checkpoint.importing import import_release
+    from ..files.ownership import refuse_to_replace
 
+    refuse_to_replace(out, kind="a checkpoint", suffixes=[".safetensors"], inputs=[file], overwrite=overwrite)
     released = (description := import_release(file, out, task=task_plugin))["released"]
     note(
         f"{file}: {released['keys']} keys of the release, {released['variant']}; {released['used']} used, "

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, all else on stderr.")
 
 
+overwrite_option = click.option("--overwrite", is_flag=True, help="Write into --out though it holds files that are not of this kind.")
+
+
 def prediction_options(command: Callable[..., None]) -> Callable[..., None]:
     """How a model sees an image; the command gets what was given as one mapping, `prediction`, for `load`."""
     options = (

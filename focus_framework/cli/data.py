@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .common import Progress, complete_plugins, json_option, note, print_json
+from .common import Progress, complete_plugins, json_option, note, overwrite_option, print_json
 
 if TYPE_CHECKING:
     from ..plugin.interfaces import Task
@@ -87,8 +87,12 @@ def check(reference: str, good_pairs: Path | None, task_plugin: str | None, data
     """
     from ..data import check as checking
     from ..data.pairs import scan
+    from ..files.ownership import refuse_to_replace
 
     task = _task(task_plugin)
+    if good_pairs:
+        begins = ",".join(checking.LIST).encode()
+        refuse_to_replace(good_pairs, kind="a list of pairs", suffixes=[".csv"], begins=begins, inputs=[Path(reference)])
     found = scan(reference, task=task, root=data_root)
     with Progress(len(found.pairs), "checked") as progress:
         report = checking.check(reference, task=task, found=found, on_pair=progress.advance)
@@ -141,8 +145,11 @@ def preview(reference: str, out: Path, count: int, size: int, task_plugin: str |
     "--split", type=click.Choice(["train", "validation", "test"]), default="train", show_default=True, help="Images differ between these."
 )
 @click.option("--from", "photographs", metavar="D", help="Compose them of these photographs and the masks of things in them.")
+@overwrite_option
 @json_option
-def generate(task: str, out: Path, count: int, size: int, seed: int, split: Any, photographs: str | None, as_json: bool) -> None:
+def generate(
+    task: str, out: Path, count: int, size: int, seed: int, split: Any, photographs: str | None, overwrite: bool, as_json: bool
+) -> None:
     """Write practice images of TASK: OUT/images and OUT/masks.
 
     They are procedurally generated; with --from images=DIR,masks=DIR they are composed of photographs: objects out of focus around, spliced
@@ -150,11 +157,13 @@ def generate(task: str, out: Path, count: int, size: int, seed: int, split: Any,
     """
     from ..data.generate import write_composed, write_practice
     from ..data.pairs import find_pairs
+    from ..files.ownership import claimed
     from ..plugin.registry import registry
 
     found = registry().find_task(task).get()
     pairs = find_pairs(photographs, task=found) if photographs else []
-    with Progress(count, "made") as progress:
+    sources = {parent for pair in pairs for file in (pair.image, pair.mask) for parent in (file.parent, file.parent.parent)}
+    with claimed(out, "practice images", inputs=sources, overwrite=overwrite), Progress(count, "made") as progress:
         if photographs:
             write_composed(found, pairs, out, count=count, size=size, seed=seed, on_pair=progress.advance)
         else:

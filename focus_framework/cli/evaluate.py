@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ConfigError
+from ..files.ownership import refuse_to_replace
 from ..plugin.interfaces import METRICS
 from .common import Progress, complete_plugins, json_option, note, prediction_options, print_json
 
@@ -69,6 +70,14 @@ def evaluate(
     Numbers of the protocol standard equal PySODMetrics and scikit-learn; release is what the authors of FOCUS print (binarised maps).
     """
     _check_call(checkpoint, predictions, masks, data)
+    inputs = [Path(text) for text in (checkpoint, predictions, masks, *data) if text]
+    for kind, (file, begins) in {
+        "a table": (csv_file, b"protocol,data,source,images"),
+        "a LaTeX table": (latex_file, b"\\begin{tabular}{llr"),
+        "a report": (report_file, b'content="focus-framework'),
+    }.items():
+        if file:
+            refuse_to_replace(file, kind=kind, begins=begins, inputs=inputs)
     from ..evaluation.tables import as_csv, as_latex, tables
     from ..plugin.registry import registry
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .common import Progress, json_option, note, prediction_options, print_json
+from .common import Progress, json_option, note, overwrite_option, prediction_options, print_json
 
 
 @click.command()
@@ -27,6 +27,7 @@ from .common import Progress, json_option, note, prediction_options, print_json
     "--batch-size", default=8, show_default=True, type=click.IntRange(min=1), help="Images together; fewer where memory is short."
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
+@overwrite_option
 @json_option
 def predict(
     inputs: tuple[Path, ...],
@@ -36,6 +37,7 @@ def predict(
     prediction: dict[str, Any],
     batch_size: int,
     device: str,
+    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Write the masks of images, at the images' own size.
@@ -46,10 +48,11 @@ def predict(
     from ..inference.outputs import find_sources, parse_forms, write_predictions
 
     chosen, sources = parse_forms(forms), find_sources(inputs)  # before torch is imported: a wrong call is told at once
+    from ..files.ownership import claimed
     from ..inference.model import load
 
     model = load(checkpoint, device=device, **prediction)
-    with Progress(len(sources), "predicted") as progress:
+    with claimed(out, "predictions", inputs=inputs, overwrite=overwrite), Progress(len(sources), "predicted") as progress:
         report = write_predictions(
             model,
             sources,

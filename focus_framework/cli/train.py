@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 
 from ..errors import ConfigError
 from ..plugin.interfaces import LOWER_IS_BETTER
-from .common import Progress, complete_plugins, json_option, note, print_json
+from .common import Progress, complete_plugins, json_option, note, overwrite_option, print_json
 
 if TYPE_CHECKING:
     from ..config.schema import Resolved
@@ -84,6 +84,7 @@ TASK = click.Option(
 @click.option("--resume", metavar="RUN", type=click.Path(path_type=Path), help="Resume the run in this folder.")
 @click.option("--dry-run", is_flag=True, help="Build everything, do two steps, estimate time and memory, and write nothing.")
 @click.option("--show-config", is_flag=True, help="Print all settings and where each came from, and stop.")
+@overwrite_option
 @json_option
 def train(
     task_plugin: str | None,
@@ -94,6 +95,7 @@ def train(
     resume: Path | None,
     dry_run: bool,
     show_config: bool,
+    overwrite: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -127,7 +129,7 @@ def train(
 
     try:
         with Progress(1, "trained") as progress:
-            summary = run(resolved, entry, resume or out, resume=bool(resume), on_progress=_step_shower(progress))
+            summary = run(resolved, entry, resume or out, resume=bool(resume), overwrite=overwrite, on_progress=_step_shower(progress))
     except StoppedError as stop:  # in order and as asked, so no error
         if stop.leads:
             note(str(stop))

@@ -29,6 +29,8 @@ Kind: TypeAlias = Literal[
 ]  # fmt: skip
 ODD_ONES = 0.25
 """Masks that look inverted are reported one by one where no more than this share of all do."""
+LIST = ("image", "mask", "name", "foreground", "split")
+"""Columns of a list of pairs."""
 MOST = 0.75
 """Where this share of all looks inverted, the data set is."""
 
@@ -96,7 +98,7 @@ def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
         raise DataError(f"{other.name} is not a pair of two files, so {path} cannot list it")
     with replacing(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["image", "mask", "name", "foreground", "split"])
+        writer.writerow(LIST)
         for pair in pairs:
             image, mask = (os.path.relpath(part, path.parent) for part in (pair.image, pair.mask))
             writer.writerow([image, mask, pair.name, pair.foreground, pair.split or ""])

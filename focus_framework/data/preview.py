@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
-from ..files.images import ImageArray, write_image
+from ..files.images import SUFFIXES, ImageArray, write_image
+from ..files.ownership import refuse_to_replace
 from ..files.sheets import contact_sheet, overlay
 from ..plugin.interfaces import Task
 from ..plugin.kit.practice import practice_pair
@@ -16,14 +17,18 @@ from .pairs import find_pairs
 
 PRACTICE = "practice"
 PRACTICE_SIZE = 256
+SOFTWARE = "focus-framework contact sheet"
+"""What a sheet says made it, so that a later one may replace it."""
 
 
 def write_preview(
     path: Path, reference: str, *, count: int = 24, cell: int = 160, task: Task | None = None, root: Path | str | None = None
 ) -> tuple[int, int]:
     """Write a sheet of at most `count` pairs of a reference, evenly spread, ``practice`` for practice images of the task: the
-    image, and the image with its mask laid over. Returns how many are shown, of how many. Raises as `find_pairs`.
+    image, and the image with its mask laid over. Returns how many are shown, of how many. Raises as `find_pairs`, and `ConfigError`
+    where something else than a sheet lies at `path`.
     """
+    refuse_to_replace(path, kind="a contact sheet", suffixes=sorted(SUFFIXES), begins=SOFTWARE.encode(), inputs=[Path(reference)])
     if reference == PRACTICE:
         if task is None:
             raise ConfigError("practice images are those of a task; say which with --task-plugin")
@@ -34,7 +39,8 @@ def write_preview(
         total = len(pairs)
         shown = np.linspace(0, total - 1, min(count, total)).round().astype(int)
         examples = [pairs[index].read() for index in shown]
-    write_image(path, contact_sheet([_row(image, mask, cell) for image, mask in examples], ("image", "mask"), cell=cell))
+    sheet = contact_sheet([_row(image, mask, cell) for image, mask in examples], ("image", "mask"), cell=cell)
+    write_image(path, sheet, software=SOFTWARE)
     return len(examples), total
 
 

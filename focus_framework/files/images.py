@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from ..errors import DataError
 from .atomic import replacing
@@ -77,18 +77,19 @@ def read_mask(
     return white if foreground == "white" else ~white
 
 
-def write_image(path: str | os.PathLike[str], array: ImageArray) -> None:
+def write_image(path: str | os.PathLike[str], array: ImageArray, *, software: str = "") -> None:
     """Write uint8 `[H, W]` (grey), `[H, W, 3]` (RGB) or `[H, W, 4]` (RGBA) in the format of the suffix.
 
     The file is written beside its name and renamed into place, so that a reader sees all of it or none. Folders above it are
-    made. Raises `DataError` where it cannot be written, or its suffix is that of no format.
+    made. `software` is noted in a PNG, as what made it. Raises `DataError` where it cannot be written, or its suffix is that of no
+    format.
     """
     path = Path(path)
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
         raise ValueError(f"images are uint8 [H, W], [H, W, 3] or [H, W, 4], not {array.dtype} {list(array.shape)}")
     try:
         with replacing(path) as beside:
-            Image.fromarray(np.ascontiguousarray(array)).save(beside, format=_format(path))
+            Image.fromarray(np.ascontiguousarray(array)).save(beside, format=_format(path), **_noted(path, software))
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror or error}") from error
 
@@ -192,6 +193,15 @@ def _format(path: Path) -> str:
     if path.suffix.lower() not in known:
         raise DataError(f"cannot write {path}: no image format has the suffix {path.suffix!r}; use .png")
     return known[path.suffix.lower()]
+
+
+def _noted(path: Path, software: str) -> dict[str, Any]:
+    """What Pillow is told for a file that says what made it."""
+    if not software or path.suffix.lower() != ".png":
+        return {}
+    note = PngImagePlugin.PngInfo()
+    note.add_text("Software", software)
+    return {"pnginfo": note}
 
 
 def _label(source: Source, name: str) -> str:

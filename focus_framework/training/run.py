@@ -20,6 +20,7 @@ from ..config.prompts import choose
 from ..config.schema import Resolved, RunConfig, with_prediction
 from ..data.dataset import Images, naming_dead_workers
 from ..errors import ConfigError, WeightsError
+from ..files.ownership import claimed
 from ..inference.device import choose_device, title
 from ..inference.model import Model
 from ..model import ops
@@ -32,7 +33,7 @@ from .data import RunData, load_data
 from .loop import BEST, LATEST, Progress, Trainer
 from .processes.sharding import asked_by_launcher
 from .processes.team import Team
-from .record.folder import CONFIG, check_same, held, identity, new_folder, write_config
+from .record.folder import CONFIG, check_same, held, identity, is_run, new_folder, write_config
 from .record.report import predicted, write_report, write_samples
 from .record.state import load_state
 from .record.summary import Summary
@@ -49,10 +50,11 @@ def train(
     folder: Path | None = None,
     *,
     resume: bool = False,
+    overwrite: bool = False,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Summary | None:
     """Train as the configuration says and keep everything in `folder`, or in a new one below ``runs``; with `resume`, go on from the
-    state saved there. None in a process that only helps another one.
+    state saved there; with `overwrite`, in a folder that holds other files too. None in a process that only helps another one.
 
     Raises a `FocusError` for what the user can mend, before the first step wherever that can be known.
     """
@@ -65,7 +67,9 @@ def train(
         if resume and not (folder / CONFIG).is_file():
             raise WeightsError(f"{folder} is not the folder of a run: it has no {CONFIG}, which --resume reads")
         if team.leads:
-            stack.enter_context(held(folder))
+            if not resume:
+                stack.enter_context(claimed(folder, "a run", overwrite=overwrite, known=is_run, inputs=_read(config)))
+            stack.enter_context(held(folder, keep=resume))
         team.wait()
         trainer, data = assemble(resolved, task, folder, accelerator, team, resume=resume)
         if team.leads:
@@ -75,6 +79,12 @@ def train(
             with naming_dead_workers():
                 trainer.run(batches, on_progress if team.leads else lambda progress: None)
         return _finish(trainer, data, folder) if team.leads else None
+
+
+def _read(config: RunConfig) -> list[Path]:
+    """The folders that a run reads, as far as its settings say so."""
+    texts = (config.data.train, config.data.validation, config.data.root, config.backbone.weights)
+    return [path for text in texts if text and (path := Path(text)).exists()]
 
 
 def assemble(

@@ -86,7 +86,22 @@ def _task_files() -> Iterator[Case]:
     ):  # fmt: skip
         yield Case(GROUP, "a task with a wrong field", _train(), ("mine",), WRONG, _file(_task(changed=field)))
     yield Case(GROUP, "a task's file that prints", _train(), (), OK, _file("print('hello')\n" + _task(practice="print('hello')")))
-    for name in ("os", "os:", "os:path", "os:no_such", ":x", "no.module:x", "focus_framework:Task", "json:loads", "@/none.py", "@/pairs", "@/note.txt", "@/pipe", "", "a/b:c"):
+    for name in (
+        "os",
+        "os:",
+        "os:path",
+        "os:no_such",
+        ":x",
+        "no.module:x",
+        "focus_framework:Task",
+        "json:loads",
+        "@/none.py",
+        "@/pairs",
+        "@/note.txt",
+        "@/pipe",
+        "",
+        "a/b:c",
+    ):
         yield Case(GROUP, "a task that is not one", _train(task=name), (name.rpartition("/")[2] or "--task-plugin",))
 
 
@@ -101,7 +116,10 @@ GIVES = {
 
 def _practice() -> Iterator[Case]:
     for workers in ("0", "2"):
-        for what, line in {**{f"raises {name}": line for name, line in RAISES.items()}, **{f"gives {name}": line for name, line in GIVES.items()}}.items():
+        for what, line in {
+            **{f"raises {name}": line for name, line in RAISES.items()},
+            **{f"gives {name}": line for name, line in GIVES.items()},
+        }.items():
             may = MAY if what in ("gives a mask of numbers", "gives a generator") else WRONG
             yield Case(GROUP, f"a task whose practice function {what}", _train("--set", f"data.workers={workers}"), ("practice",), may,
                        _file(_task(practice=line)), RUN)  # fmt: skip
@@ -123,6 +141,7 @@ def _practice() -> Iterator[Case]:
 
 def _installed_as(module: str, content: str, *, points: str | None = None) -> Callable[[Path], None]:
     """A distribution ``focus-odd`` with one module."""
+
     def make(inputs: Path) -> None:
         site = inputs / "site"
         facts = site / "focus_odd-1.0.dist-info"
@@ -136,7 +155,11 @@ def _installed_as(module: str, content: str, *, points: str | None = None) -> Ca
 
 def _installed() -> Iterator[Case]:
     """A plugin that is broken must not stop the others."""
-    calls = (("plugins", "list", "--json"), ("doctor", "--json"), ("predict", "@/one.png", "--checkpoint", "@/checkpoint.safetensors", "--out", "out", "--json"))
+    calls = (
+        ("plugins", "list", "--json"),
+        ("doctor", "--json"),
+        ("predict", "@/one.png", "--checkpoint", "@/checkpoint.safetensors", "--out", "out", "--json"),
+    )
     contents = {f"raises {what}": line for what, line in RAISES.items()}
     contents |= {
         "prints": "import sys, os\nprint('hello')\nsys.stdout.write('hello')\nos.write(1, b'hello')\n", "is a syntax error": "def (", "closes stdout": "import sys; sys.stdout.close()",
@@ -144,15 +167,27 @@ def _installed() -> Iterator[Case]:
         "puts a handler on the root logger": "import logging; logging.basicConfig(level=0)",
         "warns": "import warnings; warnings.simplefilter('always'); warnings.warn('from a plugin')",
     }  # fmt: skip
-    contents |= {f"has a hook that raises {what}": f"from focus_framework import hookimpl\n@hookimpl\ndef focus_backbones():\n    {line}\n    yield\n" for what, line in RAISES.items()}
-    contents |= {"has a hook that prints": "from focus_framework import hookimpl\n@hookimpl\ndef focus_backbones():\n    print('hello')\n    return []\n"}
-    contents |= {f"has a hook that gives {value}": f"from focus_framework import hookimpl\n@hookimpl\ndef focus_enhancers():\n    return {value}\n" for value in ("None", "7", "[7]", "'x'", "[None]")}
+    contents |= {
+        f"has a hook that raises {what}": f"from focus_framework import hookimpl\n@hookimpl\ndef focus_backbones():\n    {line}\n    yield\n"
+        for what, line in RAISES.items()
+    }
+    contents |= {
+        "has a hook that prints": "from focus_framework import hookimpl\n@hookimpl\ndef focus_backbones():\n    print('hello')\n    return []\n"
+    }
+    contents |= {
+        f"has a hook that gives {value}": f"from focus_framework import hookimpl\n@hookimpl\ndef focus_enhancers():\n    return {value}\n"
+        for value in ("None", "7", "[7]", "'x'", "[None]")
+    }
     for what, content in contents.items():
         for call in calls:
             if what.startswith("changes") and "predict" in call:
                 continue  # relative names mean something else then; nothing to be done
             yield Case(GROUP, f"an installed plugin that {what}", call, (), OK, _installed_as("focus_odd", content), path="site")
-    for what, points in {"an entry point that names nothing": "[focus_framework]\nodd = no_such_module\n", "entry points that are nonsense": "nonsense\n[[[", "an entry point without a value": "[focus_framework]\nodd =\n"}.items():
+    for what, points in {
+        "an entry point that names nothing": "[focus_framework]\nodd = no_such_module\n",
+        "entry points that are nonsense": "nonsense\n[[[",
+        "an entry point without a value": "[focus_framework]\nodd =\n",
+    }.items():
         for call in calls:
             yield Case(GROUP, f"a distribution with {what}", call, (), OK, _installed_as("focus_odd", "", points=points), path="site")
 
@@ -212,12 +247,25 @@ BACKBONE = """
 
 def _networks() -> Iterator[Case]:
     builds = {f"raises {what}": line for what, line in RAISES.items()}
-    builds |= {"gives None": "return None", "gives a word": "return 'network'", "gives a plain module": "return nn.Identity()", "gives its class": "return nn.Module", "prints": "print('hello')"}
+    builds |= {
+        "gives None": "return None",
+        "gives a word": "return 'network'",
+        "gives a plain module": "return nn.Identity()",
+        "gives its class": "return nn.Module",
+        "prints": "print('hello')",
+    }
     for kind in ("backbone", "enhancer", "refiner"):
-        call = _train("--set", f"{kind}.name=oddity", task="shadow") if kind != "backbone" else _train("--config", "@/odd.toml", task="shadow")
+        call = (
+            _train("--set", f"{kind}.name=oddity", task="shadow") if kind != "backbone" else _train("--config", "@/odd.toml", task="shadow")
+        )
         for what, line in {"is as it should be": "pass", **builds}.items():
             right = what in ("prints", "is as it should be") or (kind == "refiner" and what == "gives a plain module")
-            yield _network(f"a {kind} that {what}" + " while it is built" * (what.startswith("raises")), call, OK if right and "plain" not in what else WRONG, **{kind: line})
+            yield _network(
+                f"a {kind} that {what}" + " while it is built" * (what.startswith("raises")),
+                call,
+                OK if right and "plain" not in what else WRONG,
+                **{kind: line},
+            )
     backbone, enhancer, refiner = (
         _train("--config", "@/odd.toml", task="shadow"), _train("--set", "enhancer.name=oddity", task="shadow"), _train("--set", "refiner.name=oddity", task="shadow"),
     )  # fmt: skip
@@ -227,22 +275,46 @@ def _networks() -> Iterator[Case]:
     for attribute, value in {"widths": "(32, 32, 32)", "mean": "(0.5, 0.5)", "std": "(0, 0, 0)", "heads": "0", "run": "lambda self, *_: 'x'", "enter": "lambda self, *_: None",
                              "begin": "lambda self, image: 1 / 0"}.items():  # fmt: skip
         yield _network("a backbone with a wrong attribute", backbone, WRONG, change=f"Odd.{attribute} = {value}")
-    for what, value in {"other widths than it says": "torch.zeros(tokens.shape[0], tokens.shape[1], 7)", "other tokens than it got": "tokens[:, :3]", "no batch": "tokens[0]", "None": "None", "nan": "tokens * float('nan')"}.items():
+    for what, value in {
+        "other widths than it says": "torch.zeros(tokens.shape[0], tokens.shape[1], 7)",
+        "other tokens than it got": "tokens[:, :3]",
+        "no batch": "tokens[0]",
+        "None": "None",
+        "nan": "tokens * float('nan')",
+    }.items():
         yield _network(f"a backbone that gives {what}", backbone, WRONG, change=f"Odd.run = lambda self, state, stage, tokens: {value}")
     for what, value in {"None": "None", "a word": "'maps'", "one map": "forward(self, image)[0]", "three maps of four": "forward(self, image)[:3]", "five maps": "forward(self, image) * 2",
                         "maps of other widths": "[m[:, :7] for m in forward(self, image)]", "maps of other sizes": "forward(self, image)[::-1]", "maps of another batch": "[m[:1] for m in forward(self, image)]",
                         "nan": "[m * float('nan') for m in forward(self, image)]", "an error": "1 / 0", "words for maps": "['a'] * 4"}.items():  # fmt: skip
-        yield _network(f"an enhancer that gives {what}", enhancer, WRONG, change=f"forward = Prior.forward; Prior.forward = lambda self, image: {value}")
+        yield _network(
+            f"an enhancer that gives {what}",
+            enhancer,
+            WRONG,
+            change=f"forward = Prior.forward; Prior.forward = lambda self, image: {value}",
+        )
     for what, value in {"None": "None", "a word": "'loss'", "a number": "1.0", "a vector": "mask_logits.mean((0, 2, 3, 4))", "nan": "mask_logits.mean() * float('nan')", "an infinite number": "mask_logits.mean() + float('inf')",
                         "an error": "1 / 0", "a number that nothing trains": "torch.tensor(1.0)", "a whole number": "torch.tensor(1)"}.items():  # fmt: skip
         exits = MAY if "nothing trains" in what else WRONG
         yield _network(f"a refiner that gives {what}", refiner, exits, change=f"Loss.forward = lambda self, image, mask_logits: {value}")
         rehearsed = _train("--set", "refiner.name=oddity", "--dry-run", task="shadow")
-        yield _network(f"a refiner that gives {what}, rehearsed", rehearsed, exits, change=f"Loss.forward = lambda self, image, mask_logits: {value}")
+        yield _network(
+            f"a refiner that gives {what}, rehearsed", rehearsed, exits, change=f"Loss.forward = lambda self, image, mask_logits: {value}"
+        )
 
 
-def _network(what: str, call: tuple[str, ...], exits: frozenset[int], *, change: str = "pass", backbone: str = "pass", enhancer: str = "pass", refiner: str = "pass") -> Case:
-    content = BACKBONE.replace("CHANGE", change).replace("IN_BACKBONE", backbone).replace("IN_ENHANCER", enhancer).replace("IN_REFINER", refiner)
+def _network(
+    what: str,
+    call: tuple[str, ...],
+    exits: frozenset[int],
+    *,
+    change: str = "pass",
+    backbone: str = "pass",
+    enhancer: str = "pass",
+    refiner: str = "pass",
+) -> Case:
+    content = (
+        BACKBONE.replace("CHANGE", change).replace("IN_BACKBONE", backbone).replace("IN_ENHANCER", enhancer).replace("IN_REFINER", refiner)
+    )
 
     def make(inputs: Path) -> None:
         _installed_as("focus_odd", content)(inputs)

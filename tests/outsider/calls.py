@@ -101,7 +101,9 @@ def _of_command(name: str, command: click.Command) -> Iterator[Case]:
         if isinstance(parameter, click.Option) and not parameter.is_flag and not parameter.count:
             yield Case(GROUP, "an option without its value", (*start, *json, parameter.opts[0]), (parameter.opts[0],), frozenset({2}))
             for what, value, exits in _wrong_values(parameter):
-                names = tuple(dict.fromkeys((*parameter.opts, *_setting(name, parameter), *([value.rpartition("/")[2]] if value.strip() else []))))
+                names = tuple(
+                    dict.fromkeys((*parameter.opts, *_setting(name, parameter), *([value.rpartition("/")[2]] if value.strip() else [])))
+                )
                 yield case(what, parameter.opts[0], value, named=names, exits=exits)
     yield from _own_inputs(name, command, start, json)
 
@@ -139,7 +141,9 @@ def _wrong_values(option: click.Option) -> Iterator[tuple[str, str, frozenset[in
 
 
 def _writes(option: click.Option) -> bool:
-    return option.name == "out" or (isinstance(option.type, click.Path) and not option.type.exists and bool(OUTPUT.search(option.help or "")))
+    return option.name == "out" or (
+        isinstance(option.type, click.Path) and not option.type.exists and bool(OUTPUT.search(option.help or ""))
+    )
 
 
 def _of_folder(option: click.Option) -> bool:
@@ -248,7 +252,12 @@ def _by_hand() -> Iterator[Case]:
     memory = "sizes that no memory holds"
     for option, value in (("--batch-size", "1000000000"), ("--image-size", "1000000"), ("--image-size", "1000000000")):
         yield Case(GROUP, memory, (*train, option, value, "--json"), (option, value, "batch_size", "preprocessing.size"))
-    for text in ("backbone.options.depth=1000000", "decoder.layers=1000000", "pixel_decoder.layers=1000000", "decoder.feedforward=1000000000"):
+    for text in (
+        "backbone.options.depth=1000000",
+        "decoder.layers=1000000",
+        "pixel_decoder.layers=1000000",
+        "decoder.feedforward=1000000000",
+    ):
         key = text.split("=")[0]
         yield Case(GROUP, memory, (*train, "--set", text, "--json"), (key, key.split(".")[-1]))
     deep = "a file nested a thousand deep"
@@ -262,7 +271,9 @@ def _by_hand() -> Iterator[Case]:
     mine = "a folder that is not empty and not ours"
     yield Case(GROUP, mine, ("train", "--task-plugin", "shadow", "--config", "@/tiny.toml", "--out", "@/theirs"), ("theirs",), make=_theirs)
     yield Case(GROUP, mine, ("data", "generate", "shadow", "--count", "2", "--size", "32", "--out", "@/pairs"), ("pairs",))
-    yield Case(GROUP, mine, ("predict", "@/one.png", "--checkpoint", "@/checkpoint.safetensors", "--out", "@/theirs"), ("theirs",), make=_theirs)
+    yield Case(
+        GROUP, mine, ("predict", "@/one.png", "--checkpoint", "@/checkpoint.safetensors", "--out", "@/theirs"), ("theirs",), make=_theirs
+    )
     yield Case(GROUP, mine, ("predict", "@/one.png", "--checkpoint", "@/checkpoint.safetensors", "--out", "@/", "--save", "mask"))
     yield Case(GROUP, mine, ("data", "preview", "@/pairs", "--out", "@/one.png"), ("one.png",))
 

@@ -43,6 +43,7 @@ def _put(file: Path, header: Any, data: bytes) -> None:
 
 def _described(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
     """Writes the checkpoint with another description; `change` alters it, or returns what takes its place."""
+
     def make(inputs: Path) -> None:
         header, data = _parts(inputs / FILE)
         description = json.loads(header["__metadata__"]["focus_framework"])
@@ -75,13 +76,37 @@ COUNTS = (
     "config.backbone.options.patch_size", "config.pixel_decoder.width", "config.pixel_decoder.layers", "config.pixel_decoder.heads",
     "config.pixel_decoder.points", "config.pixel_decoder.feedforward", "config.decoder.layers", "config.decoder.heads", "config.decoder.feedforward",
 )  # fmt: skip
-REST = ("config.loss.mask", "config.training.steps", "config.training.learning_rate", "config.prediction.threshold", "config.prediction.tile", "config.prediction.overlap")
+REST = (
+    "config.loss.mask",
+    "config.training.steps",
+    "config.training.learning_rate",
+    "config.prediction.threshold",
+    "config.prediction.tile",
+    "config.prediction.overlap",
+)
 WORDS = (
     "config.task", "config.backbone.name", "config.enhancer.name", "config.decoder.first_mask", "config.prediction.rule", "config.preprocessing.resize",
     "preprocessing.resize", "task.name", "task.title", "task.primary_metric", "framework_version", "licence",
 )  # fmt: skip
-LISTS = ("prompts", "plugins", "task.metrics", "preprocessing.mean", "preprocessing.std", "config.prediction.scales", "config.prompts.pairs")
-TABLES = ("config", "task", "preprocessing", "config.backbone", "config.decoder", "config.preprocessing", "config.backbone.options", "config.training")
+LISTS = (
+    "prompts",
+    "plugins",
+    "task.metrics",
+    "preprocessing.mean",
+    "preprocessing.std",
+    "config.prediction.scales",
+    "config.prompts.pairs",
+)
+TABLES = (
+    "config",
+    "task",
+    "preprocessing",
+    "config.backbone",
+    "config.decoder",
+    "config.preprocessing",
+    "config.backbone.options",
+    "config.training",
+)
 
 
 def _headers() -> Iterator[Case]:
@@ -103,7 +128,13 @@ def _headers() -> Iterator[Case]:
     for path in WORDS:
         for value in (7, None, [], {}, "x" * 100_000):
             yield from both("a header with something else for a word", path, value, MAY if isinstance(value, str) else WRONG)
-    for path in ("config.decoder.first_mask", "config.prediction.rule", "config.preprocessing.resize", "preprocessing.resize", "config.backbone.name"):
+    for path in (
+        "config.decoder.first_mask",
+        "config.prediction.rule",
+        "config.preprocessing.resize",
+        "preprocessing.resize",
+        "config.backbone.name",
+    ):
         yield Case(GROUP, "a header with an unknown word", PREDICT, (FILE, "nonsense"), WRONG, _field(path, "nonsense"))
     for path in LISTS:
         for value in ("wrong", 7, None, {}, [7], [None], ["x"], [[]]):
@@ -151,6 +182,7 @@ def _damage() -> Iterator[Case]:
 
 def _weights() -> Iterator[Case]:
     """Tensors that are not what the header says, or not what a network has."""
+
     def spoiled(change: Callable[[dict[str, np.ndarray]], None]) -> Callable[[Path], None]:
         def make(inputs: Path) -> None:
             from safetensors.numpy import load_file, save_file
@@ -196,7 +228,9 @@ def _weights() -> Iterator[Case]:
     for what, changes in kinds.items():
         for change in changes:
             yield Case(GROUP, what, PREDICT, (FILE,), WRONG, spoiled(change))
-            yield Case(GROUP, what, ("evaluate", "--checkpoint", f"@/{FILE}", "--data", "@/pairs", "--json"), (FILE,), WRONG, spoiled(change))
+            yield Case(
+                GROUP, what, ("evaluate", "--checkpoint", f"@/{FILE}", "--data", "@/pairs", "--json"), (FILE,), WRONG, spoiled(change)
+            )
     for kind in (np.float16, np.float64):
         yield Case(GROUP, "weights of another precision", PREDICT, (FILE,), MAY, spoiled(cast(kind)))
 

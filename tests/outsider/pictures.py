@@ -30,6 +30,7 @@ def cases() -> Iterator[Case]:
 
 def _images() -> Iterator[Case]:
     for what, spoil, exits in (*_broken(), *_unusual()):
+
         def put(inputs: Path, spoil: Spoil = spoil) -> None:
             (inputs / "pairs" / "images" / "1.png").unlink()
             spoil(inputs / "pairs" / "images" / "1.png")
@@ -54,6 +55,7 @@ _RUN = ("work/run", "work/run/*", "work/run/*/*", "work/run/*/*/*")
 
 def _masks() -> Iterator[Case]:
     for what, spoil, exits in _broken():
+
         def put(inputs: Path, spoil: Spoil = spoil) -> None:
             (inputs / "pairs" / "masks" / "1.png").unlink()
             spoil(inputs / "pairs" / "masks" / "1.png")
@@ -62,6 +64,7 @@ def _masks() -> Iterator[Case]:
         for call in (("data", "check", "@/pairs"), ("evaluate", "--checkpoint", "@/checkpoint.safetensors", "--data", "@/pairs"),
                      ("evaluate", "--predictions", "@/good", "--masks", "@/pairs/masks"),
                      ("evaluate", "--predictions", "@/pairs/masks", "--masks", "@/good")):  # fmt: skip
+
             def both(inputs: Path, put: Spoil = put) -> None:
                 (inputs / "good").mkdir()
                 for file in (inputs / "pairs" / "masks").iterdir():
@@ -77,6 +80,7 @@ def _masks() -> Iterator[Case]:
         "of another size than its image": lambda mask: mask[:40],
         "a mask of values 0 and 1": lambda mask: mask // 255,
     }.items():
+
         def altered(inputs: Path, change: Callable[[np.ndarray], np.ndarray] = change) -> None:
             file = inputs / "pairs" / "masks" / "1.png"
             Image.fromarray(change(np.array(Image.open(file))).astype(np.uint8)).save(file)
@@ -126,7 +130,9 @@ def _unusual() -> list[tuple[str, Spoil, frozenset[int]]]:
     made.append(("of floats with nan", lambda path: Image.fromarray(np.full((64, 64), np.nan, np.float32)).save(path, "TIFF"), OK))
     made.append(("CMYK", lambda path: Image.fromarray(rgb).convert("CMYK").save(path, "TIFF"), OK))
     made.append(("of another format than its name says", lambda path: Image.fromarray(rgb).save(path, "JPEG"), OK))
-    made.append(("with EXIF that is nonsense", lambda path: Image.fromarray(rgb).save(path, "JPEG", exif=b"Exif\x00\x00II*\x00nonsense"), OK))
+    made.append(
+        ("with EXIF that is nonsense", lambda path: Image.fromarray(rgb).save(path, "JPEG", exif=b"Exif\x00\x00II*\x00nonsense"), OK)
+    )
     return made
 
 
@@ -147,7 +153,15 @@ def _claim(png: bytes, width: int, height: int) -> bytes:
 
 def _lists() -> Iterator[Case]:
     """Lists of pairs: CSV, COCO."""
-    polygon = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[1, 1, 20, 1, 20, 20]], "iscrowd": 0, "bbox": [1, 1, 19, 19], "area": 180}
+    polygon = {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 1,
+        "segmentation": [[1, 1, 20, 1, 20, 20]],
+        "iscrowd": 0,
+        "bbox": [1, 1, 19, 19],
+        "area": 180,
+    }
     coco = {"images": [{"id": 1, "file_name": "pairs/images/0.png", "width": 64, "height": 64}], "categories": [{"id": 1, "name": "a"}]}
     wrong = {
         "a word among a polygon's numbers": {**polygon, "segmentation": [[1, "one", 20, 1, 20, 20]]},
@@ -165,7 +179,8 @@ def _lists() -> Iterator[Case]:
         "run lengths of no size": {**polygon, "segmentation": {"counts": [10, 10]}},
         "run lengths that end too early": {**polygon, "segmentation": {"counts": [10, 10], "size": [64, 64]}},
         "compressed run lengths that are nonsense": {**polygon, "segmentation": {"counts": "~~~\u00ff", "size": [64, 64]}},
-        "an annotation that is a list": [1, 2], "an annotation of an image that is not there": {**polygon, "image_id": "x"},
+        "an annotation that is a list": [1, 2],
+        "an annotation of an image that is not there": {**polygon, "image_id": "x"},
     }
     for what, annotation in wrong.items():
         yield from _listed("coco.json", f"COCO with {what}", json.dumps({**coco, "annotations": [annotation]}))
@@ -196,17 +211,30 @@ def _listed(name: str, what: str, content: str | bytes) -> Iterator[Case]:
 
 def _references() -> Iterator[Case]:
     """What ``--data`` is given."""
+
     def plus(inputs: Path) -> None:
         (inputs / "a+b").mkdir()
         for name in ("images", "masks"):
             (inputs / "pairs" / name).rename(inputs / "a+b" / name)
 
-    for call in (("data", "check"), ("data", "preview"), (*_TRAIN, "--data"), ("evaluate", "--checkpoint", "@/checkpoint.safetensors", "--data")):
+    for call in (
+        ("data", "check"),
+        ("data", "preview"),
+        (*_TRAIN, "--data"),
+        ("evaluate", "--checkpoint", "@/checkpoint.safetensors", "--data"),
+    ):
         yield Case(GROUP, "a plus in a folder's name", (*call, "@/a+b", "--json"), exits=OK, make=plus)
         yield Case(GROUP, "a plus in a folder's name", (*call, "images=@/a+b/images,masks=@/a+b/masks", "--json"), exits=OK, make=plus)
     yield Case(GROUP, "the same pairs twice", (*_TRAIN, "--data", "@/pairs+@/pairs", "--json"), ("pairs",))
-    yield Case(GROUP, "the same pairs twice", (*_TRAIN, "--data", "@/pairs+images=@/pairs/images,masks=@/pairs/masks", "--json"), ("pairs",))
-    yield Case(GROUP, "validation pairs among those of training", (*_TRAIN, "--data", "@/pairs", "--set", "data.validation=@/pairs", "--json"), ("pairs",))
+    yield Case(
+        GROUP, "the same pairs twice", (*_TRAIN, "--data", "@/pairs+images=@/pairs/images,masks=@/pairs/masks", "--json"), ("pairs",)
+    )
+    yield Case(
+        GROUP,
+        "validation pairs among those of training",
+        (*_TRAIN, "--data", "@/pairs", "--set", "data.validation=@/pairs", "--json"),
+        ("pairs",),
+    )
     yield Case(GROUP, "validation pairs among those of training",
                (*_TRAIN, "--data", "@/pairs", "--set", "data.validation=images=@/pairs/images,masks=@/pairs/masks", "--json"), ("pairs",))  # fmt: skip
     for what, reference in {"images given for masks": "images=@/pairs/images,masks=@/pairs/images", "masks alone": "masks=@/pairs/masks",

@@ -12,7 +12,16 @@ from .case import Case
 GROUP = "surroundings"
 OK, WRONG, MAY, STOPPED = frozenset({0}), frozenset({1, 2}), frozenset({0, 1, 2}), frozenset({130})
 
-LIGHT = ("plugins list", "prompts show shadow", "data list", "train --task-plugin shadow --show-config", "plugins list --json", "nonsense", "--help", "--version")
+LIGHT = (
+    "plugins list",
+    "prompts show shadow",
+    "data list",
+    "train --task-plugin shadow --show-config",
+    "plugins list --json",
+    "nonsense",
+    "--help",
+    "--version",
+)
 """Calls that need no torch: of these every one is tried."""
 TRAIN = "train --task-plugin shadow --config $IN/tiny.toml"
 PREDICT = "predict $IN/one.png --checkpoint $IN/checkpoint.safetensors"
@@ -26,17 +35,32 @@ def cases() -> Iterator[Case]:
     yield from _folders()
 
 
-def _case(what: str, script: str, *names: str, exits: frozenset[int] = OK, light: bool = True, leaves: tuple[str, ...] = ("*", "*/*", "*/*/*", "*/*/*/*"), limit: float = 60) -> Case:
+def _case(
+    what: str,
+    script: str,
+    *names: str,
+    exits: frozenset[int] = OK,
+    light: bool = True,
+    leaves: tuple[str, ...] = ("*", "*/*", "*/*/*", "*/*/*/*"),
+    limit: float = 60,
+) -> Case:
     return Case(GROUP, what, (), names, exits, leaves=leaves, limit=limit, script=script, heavy=not light)
 
 
 def _streams() -> Iterator[Case]:
     for call in LIGHT:
         exits = frozenset({2}) if call == "nonsense" else OK
-        for what, tail in {"stdin is closed": "<&-", "stderr is closed": "2>&-", "stdout is closed": ">&-", "every stream is closed": "<&- >&- 2>&-"}.items():
+        for what, tail in {
+            "stdin is closed": "<&-",
+            "stderr is closed": "2>&-",
+            "stdout is closed": ">&-",
+            "every stream is closed": "<&- >&- 2>&-",
+        }.items():
             yield _case(what, f"$FOCUS {call} {tail}", exits=MAY if ">&-" in tail and call != "nonsense" else exits)
         yield _case("stdout is full", f"$FOCUS {call} > /dev/full", exits=frozenset({2}) if call == "nonsense" else frozenset({1}))
-        yield _case("nobody reads stdout", f"$FOCUS {call} | true; exit ${{PIPESTATUS[0]}}", exits=frozenset({2}) if call == "nonsense" else MAY)
+        yield _case(
+            "nobody reads stdout", f"$FOCUS {call} | true; exit ${{PIPESTATUS[0]}}", exits=frozenset({2}) if call == "nonsense" else MAY
+        )
         yield _case("stderr is full", f"$FOCUS {call} 2> /dev/full", exits=exits)
     for tail in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-", "2> /dev/full"):
         yield _case("a stream is closed while predicting", f"$FOCUS {PREDICT} {tail}", light=False)
@@ -53,8 +77,16 @@ def _environment() -> Iterator[Case]:
         yield _case("stdout takes ASCII alone", f"PYTHONIOENCODING=ascii $FOCUS {call}", exits=exits)
         yield _case("the working folder was deleted", f"mkdir gone; cd gone; rmdir ../gone; $FOCUS {call}", exits=exits)
         yield _case("the terminal has one column", f"COLUMNS=1 LINES=1 $FOCUS {call}", exits=exits)
-    yield _case("the language is C", f"cp $IN/one.png $IN/Bäume.png; LANG=C LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 $FOCUS predict $IN/Bäume.png --checkpoint $IN/checkpoint.safetensors --json", light=False)
-    yield _case("a file's name is no text", f"cp $IN/one.png $IN/$'a\\xff\\nb.png'; $FOCUS predict $IN/a*.png --checkpoint $IN/checkpoint.safetensors --json", light=False)
+    yield _case(
+        "the language is C",
+        "cp $IN/one.png $IN/Bäume.png; LANG=C LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 $FOCUS predict $IN/Bäume.png --checkpoint $IN/checkpoint.safetensors --json",
+        light=False,
+    )
+    yield _case(
+        "a file's name is no text",
+        "cp $IN/one.png $IN/$'a\\xff\\nb.png'; $FOCUS predict $IN/a*.png --checkpoint $IN/checkpoint.safetensors --json",
+        light=False,
+    )
     yield _case("the working folder was deleted", f"mkdir gone; cd gone; rmdir ../gone; $FOCUS {TRAIN} --out run", exits=WRONG, light=False)
     yield _case("HOME is not set", f"env -u HOME $FOCUS {PREDICT}", light=False)
     yield _case("nothing is set", f"env -i $FOCUS {TRAIN} --out run", light=False)
@@ -72,19 +104,80 @@ def _signals() -> Iterator[Case]:
             yield _case("interrupted at the start", f"timeout --preserve-status -s INT {seconds} $FOCUS {call}; code=$?; exit $code",
                         exits=frozenset({0, 130, 1}) if call == "plugins list" else STOPPED)  # fmt: skip
     for seconds in ("1", "2", "3", "5"):
-        yield _case("interrupted later", f"timeout --preserve-status -s INT {seconds} $FOCUS {TRAIN} --steps 100000 --out run", exits=STOPPED, light=False)
+        yield _case(
+            "interrupted later",
+            f"timeout --preserve-status -s INT {seconds} $FOCUS {TRAIN} --steps 100000 --out run",
+            exits=STOPPED,
+            light=False,
+        )
 
 
 def _folders() -> Iterator[Case]:
     tiny = "size=256k"
-    yield _case("the disk is full", "mkdir run; " + TMPFS.format(options=tiny, where="run", then=f"$FOCUS {TRAIN} --out run/here"), "space", "full", exits=WRONG, light=False)
-    yield _case("the disk is full", "mkdir out; " + TMPFS.format(options="size=4k", where="out", then="$FOCUS data generate shadow --count 50 --size 128 --out out/here"), "space", "full", exits=WRONG)
-    yield _case("the disk is full", "mkdir out; " + TMPFS.format(options="size=4k", where="out", then=f"$FOCUS predict $IN/pairs/images --checkpoint $IN/checkpoint.safetensors --save overlay --out out/here"), "space", "full", exits=WRONG, light=False)
-    yield _case("the disk is full", "mkdir out; " + TMPFS.format(options="size=4k", where="out", then="$FOCUS data preview $IN/pairs --out out/sheet.png"), "space", "full", exits=WRONG, light=False)
-    yield _case("the folder is read-only", "mkdir run; " + TMPFS.format(options="ro", where="run", then=f"$FOCUS {TRAIN} --out run/here"), "read-only", exits=WRONG, light=False)
-    yield _case("the folder is read-only", "mkdir out; " + TMPFS.format(options="ro", where="out", then="$FOCUS data generate shadow --count 1 --out out/here"), "read-only", exits=WRONG)
-    yield _case("the folder is read-only", "mkdir out; " + TMPFS.format(options="ro", where="out", then=f"$FOCUS {PREDICT} --out out"), "read-only", exits=WRONG, light=False)
-    yield _case("the folder is read-only", "mkdir out; " + TMPFS.format(options="ro", where="out", then=f"cd out && $FOCUS {TRAIN}"), "read-only", exits=WRONG, light=False)
+    yield _case(
+        "the disk is full",
+        "mkdir run; " + TMPFS.format(options=tiny, where="run", then=f"$FOCUS {TRAIN} --out run/here"),
+        "space",
+        "full",
+        exits=WRONG,
+        light=False,
+    )
+    yield _case(
+        "the disk is full",
+        "mkdir out; "
+        + TMPFS.format(options="size=4k", where="out", then="$FOCUS data generate shadow --count 50 --size 128 --out out/here"),
+        "space",
+        "full",
+        exits=WRONG,
+    )
+    yield _case(
+        "the disk is full",
+        "mkdir out; "
+        + TMPFS.format(
+            options="size=4k",
+            where="out",
+            then="$FOCUS predict $IN/pairs/images --checkpoint $IN/checkpoint.safetensors --save overlay --out out/here",
+        ),
+        "space",
+        "full",
+        exits=WRONG,
+        light=False,
+    )
+    yield _case(
+        "the disk is full",
+        "mkdir out; " + TMPFS.format(options="size=4k", where="out", then="$FOCUS data preview $IN/pairs --out out/sheet.png"),
+        "space",
+        "full",
+        exits=WRONG,
+        light=False,
+    )
+    yield _case(
+        "the folder is read-only",
+        "mkdir run; " + TMPFS.format(options="ro", where="run", then=f"$FOCUS {TRAIN} --out run/here"),
+        "read-only",
+        exits=WRONG,
+        light=False,
+    )
+    yield _case(
+        "the folder is read-only",
+        "mkdir out; " + TMPFS.format(options="ro", where="out", then="$FOCUS data generate shadow --count 1 --out out/here"),
+        "read-only",
+        exits=WRONG,
+    )
+    yield _case(
+        "the folder is read-only",
+        "mkdir out; " + TMPFS.format(options="ro", where="out", then=f"$FOCUS {PREDICT} --out out"),
+        "read-only",
+        exits=WRONG,
+        light=False,
+    )
+    yield _case(
+        "the folder is read-only",
+        "mkdir out; " + TMPFS.format(options="ro", where="out", then=f"cd out && $FOCUS {TRAIN}"),
+        "read-only",
+        exits=WRONG,
+        light=False,
+    )
     two = f"$FOCUS {TRAIN} --steps 400 --out run > /dev/null 2>&1 & sleep 6; $FOCUS {TRAIN} --out run; code=$?; kill %1; wait; exit $code"
     yield _case("two runs in one folder", two, "run", exits=WRONG, light=False)
     gone = f"(sleep 6; rm -r $IN/pairs) & $FOCUS {TRAIN} --data $IN/pairs --steps 100000 --out run"

@@ -19,6 +19,7 @@ import socket
 import sys
 import time
 import traceback
+from pathlib import Path
 from typing import Any
 
 MEMORY = 12 << 30
@@ -31,14 +32,14 @@ def main(path: str) -> None:
     gc.freeze()  # a collection in a child would copy every page it looks at
     listener.bind(path + ".new")
     listener.listen()
-    os.rename(path + ".new", path)
+    Path(path + ".new").rename(path)
     clients: set[int] = set()
     while True:
         ready = select.select([listener], [], [], 0.5)[0]
         while clients and (ended := os.waitpid(-1, os.WNOHANG)[0]):
             clients.discard(ended)
             if not clients:
-                os.unlink(path)
+                Path(path).unlink()
                 return
         if ready:
             connection = listener.accept()[0]
@@ -51,8 +52,9 @@ def main(path: str) -> None:
 
 
 def _import_all() -> None:
-    import focus_framework
     import focus_plugins
+
+    import focus_framework
 
     for package in (focus_framework, focus_plugins):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):

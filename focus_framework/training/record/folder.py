@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +14,10 @@ from safetensors import SafetensorError
 from ...config.schema import RunConfig, flatten, to_toml
 from ...errors import ConfigError, FocusError
 from ...files.atomic import replacing
+from ...files.ownership import MARK, remove_empty
 from ...plugin.interfaces import Task
 
-CONFIG, LOCK = "config.toml", ".lock"
+CONFIG, LOCK, METRICS = "config.toml", ".lock", "metrics.jsonl"
 LOCK_PATIENCE = 6.0
 """Seconds. The loader processes of a run that was killed notice after five, and may hold its lock until then."""
 MAY_CHANGE = frozenset(
@@ -40,10 +42,15 @@ class SaveError(FocusError):
     """The run's folder cannot be written to."""
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run, though nothing marks it: one of an earlier version."""
+    return (folder / CONFIG).is_file() and ((folder / LOCK).exists() or (folder / METRICS).exists())
+
+
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """The folder, made where it is missing, for this run alone. What a killed run left half written is removed, and so is a new
-    folder in which no run came to be. Raises `ConfigError` where another run writes there."""
+def held(folder: Path, *, keep: bool = False) -> Iterator[None]:
+    """The folder, made where it is missing, for this run alone. What a killed run left half written is removed, and so is, unless it
+    is to be kept, what a run wrote that failed before its first step was done. Raises `ConfigError` where another run writes there."""
     lock = FileLock(folder / LOCK)
     with saving(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -54,12 +61,35 @@ def held(folder: Path) -> Iterator[None]:
     try:
         for part in folder.rglob(".focus-*"):
             part.unlink(missing_ok=True)
-        yield
+        found = {path.name for path in folder.iterdir()}
+        try:
+            yield
+        except BaseException:
+            if not keep and folder.is_dir() and not _has_begun(folder):
+                _remove(folder, keep=found - {LOCK, MARK})
+            raise
     finally:
         lock.release()
-        if folder.is_dir() and not any(path.name != LOCK for path in folder.iterdir()):
+        if folder.is_dir() and {path.name for path in folder.iterdir()} <= {LOCK, MARK}:
             (folder / LOCK).unlink(missing_ok=True)
-            folder.rmdir()
+            remove_empty([folder])
+
+
+def _has_begun(folder: Path) -> bool:
+    """Whether there is anything that a later start, or a person, may want: a saved state, numbers, names of bad batches."""
+    metrics = folder / METRICS
+    return any(folder.glob("*.safetensors")) or any(folder.glob("*.json")) or (metrics.is_file() and metrics.stat().st_size > 0)
+
+
+def _remove(folder: Path, *, keep: set[str]) -> None:
+    """Remove what a run has put into its folder, not what was there before."""
+    for path in folder.iterdir():
+        if path.name in keep | {LOCK, MARK}:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
