@@ -45,7 +45,7 @@ def _without_weights(config: RunConfig, encoder: Any) -> RunConfig:
     options = getattr(encoder.backbone, "options", config.backbone.options)
     backbone = config.backbone.model_copy(update={"weights": "none", "options": dict(options)})
     prior = {key: value for key, value in config.enhancer.options.items() if key != "weights"}
-    return config.model_copy(update={"backbone": backbone, "enhancer": config.enhancer.model_copy(update={"options": prior})})
+    return config.model_copy(update={"init": "", "backbone": backbone, "enhancer": config.enhancer.model_copy(update={"options": prior})})
 
 
 def _plugins(config: RunConfig) -> list[dict[str, str]]:

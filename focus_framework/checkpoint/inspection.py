@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from .format import read_description
-from .hub import PREFIX, fetch
 from .importing import is_released, read_release
+from .loading import locate
 
 
 def inspect_checkpoint(reference: str) -> dict[str, Any]:
     """Facts about one of our files, a released one, or either on the hub (``hf://owner/name``). No tensor is read."""
-    on_hub = reference.startswith(PREFIX)
-    path = fetch(reference) if on_hub else Path(reference)
+    path, name = locate(reference)
     released = is_released(path)
-    description = read_release(path, name=reference if on_hub else "").description if released else read_description(path)
+    description = read_release(path, name=name).description if released else read_description(path)
     config, task = description["config"], description["task"]
     return {
         "file": str(path),
@@ -32,6 +30,7 @@ def inspect_checkpoint(reference: str) -> dict[str, Any]:
         "parameters": description["parameters"],
         "plugins": description["plugins"],
         "licence": description["licence"],
+        "parent": description.get("parent"),
         "released": description.get("released"),
         "framework_version": description["framework_version"],
         "config": config,

@@ -21,16 +21,23 @@ SHOWN = 8  # names of keys in an error; the rest is counted
 
 def open_checkpoint(reference: str | Path) -> tuple[RunConfig, Network, Description]:
     """As `load_network`, of one of our files, a released ``.pth``, or ``hf://owner/name`` of either kind."""
-    from .hub import PREFIX, fetch
     from .importing import is_released, read_release  # here: it imports this module
 
-    name = str(reference) if str(reference).startswith(PREFIX) else ""
-    path = fetch(name) if name else Path(reference)
+    path, name = locate(reference)
     if not is_released(path):
         return load_network(path)
     released = read_release(path, name=name)
     released.network.load_state_dict(released.state, strict=True, assign=True)
     return released.config, released.network.eval(), released.description
+
+
+def locate(reference: str | Path) -> tuple[Path, str]:
+    """The file that a reference stands for, fetched where that is needed, and what says more of it than its path: the name on the hub,
+    or nothing."""
+    from .hub import PREFIX, fetch
+
+    name = str(reference) if str(reference).startswith(PREFIX) else ""
+    return fetch(name) if name else Path(reference), name
 
 
 def load_network(path: str | Path) -> tuple[RunConfig, Network, Description]:

@@ -64,9 +64,12 @@ def _print(facts: dict[str, Any]) -> None:
     origin = f"release, {released['variant']} ({released['file']})" if released else f"focus-framework {facts['framework_version']}"
     pictures = facts["preprocessing"]
     size = f"{pictures['size']} x {pictures['size']}" if pictures["resize"] == "square" else f"short side {pictures['size']}"
+    parent = facts["parent"]
+    at = f", step {parent['step']}" if parent and parent["step"] is not None else ""
     rows = {
         "file": f"{facts['file']}, {facts['bytes'] / 1e6:,.1f} MB, {facts['parameters'] / 1e6:,.1f} million parameters",
         "origin": origin,
+        **({"parent": f"{parent['reference']} (task {parent['task']}{at}; sha256 {parent['sha256']})"} if parent else {}),
         "task": f"{facts['task']}: {facts['title']}",
         "metrics": ", ".join(facts["metrics"]),
         **{kind: facts[kind] for kind in ("backbone", "enhancer", "refiner")},

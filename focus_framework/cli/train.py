@@ -77,7 +77,14 @@ TASK = click.Option(
 
 
 @click.command(params=[TASK, *SETTINGS.values()])
-@click.option("--preset", shell_complete=_complete_presets, help="quick (the default), paper-large, paper-giant, ...")
+@click.option(
+    "--init", metavar="C", help="Start from a checkpoint: a .safetensors file, a released .pth, hf://owner/name. It decides the network."
+)
+@click.option(
+    "--preset",
+    shell_complete=_complete_presets,
+    help="quick (the default), finetune (with --init the default), paper-large, ...",
+)
 @click.option("--config", "file", type=click.Path(path_type=Path), help="Settings as TOML, as a run folder's config.toml has them.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting, e.g. training.weight_decay=0.1; repeatable.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the run; default: runs/TASK, numbered.")
@@ -88,6 +95,7 @@ TASK = click.Option(
 @json_option
 def train(
     task_plugin: str | None,
+    init: str | None,
     preset: str | None,
     file: Path | None,
     assignments: tuple[str, ...],
@@ -101,23 +109,15 @@ def train(
 ) -> None:
     """Train on a task's images, or on its practice images.
 
-    A setting is decided by the command line, else --set, else --config, else the task plugin, else the preset.
+    A setting is decided by the command line, else --set, else --config, else the task plugin, else the checkpoint of --init (as far as
+    the network is concerned), else the preset.
     """
-    from ..config.schema import resolve, task_in
-    from ..plugin.registry import registry
+    from ..training.plan import plan
 
     if resume and (file or out):
         raise ConfigError("--resume takes its settings from the run's own folder and writes there; leave out --config and --out")
-    if resume and not (resume / "config.toml").is_file():
-        raise ConfigError(f"{resume} is not the folder of a run: it has no config.toml")
-    file = resume / "config.toml" if resume else file
-    reference = task_plugin or (task_in(file) if file else None)
-    if not reference:
-        raise ConfigError("which task? Say --task-plugin NAME; focus plugins list shows the names")
-    entry = registry().find_task(reference)
-    given = {setting: options[str(option.name)] for setting, option in SETTINGS.items()}
-    task = entry.get()
-    resolved = resolve(task.name, preset=preset, defaults=task.defaults, file=file, assignments=assignments, options=given)
+    given = {setting: options[str(option.name)] for setting, option in SETTINGS.items()} | {"init": init}
+    resolved, entry = plan(task_plugin, preset=preset, file=file, assignments=assignments, options=given, resume=resume)
     if show_config:
         _show_config(resolved, as_json)
         return
@@ -139,7 +139,7 @@ def train(
     if as_json:
         print_json(summary.as_json())
     else:
-        _show_summary(summary, task)
+        _show_summary(summary, entry.get())
 
 
 def _rehearse(resolved: Resolved, entry: Entry, as_json: bool) -> None:

@@ -1,6 +1,7 @@
 """A run's configuration: every setting a pydantic field, and for every value the layer it came from.
 
-Layers, the stronger later: the fields' own defaults, preset, the task's defaults, a TOML file, ``--set``, the command line.
+Layers, the stronger later: the fields' own defaults, preset, the checkpoint that ``--init`` names, the task's defaults, a TOML file,
+``--set``, the command line.
 A setting is named by its dotted path, e.g. ``training.learning_rate``.
 """
 
@@ -19,6 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ..errors import ConfigError, did_you_mean
 
 SMALLEST_TILE = 64
+FINETUNE = "finetune"
+"""The usual preset of a run that starts from a checkpoint."""
+OF_NETWORK = frozenset({"backbone", "enhancer", "pixel_decoder", "decoder", "preprocessing"})
+"""Sections that a checkpoint decides where a run starts from it."""
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.1, 10.0
 
 
@@ -204,6 +209,7 @@ class RunConfig(Section):
 
     task: str = Field(description="a task plugin, module:attribute or file.py")
     preset: str = Field("quick", description="where the other settings start from")
+    init: str = Field("", description="the checkpoint whose weights the run starts from; empty: none")
     backbone: BackboneConfig = BackboneConfig()
     enhancer: EnhancerConfig = EnhancerConfig()
     pixel_decoder: PixelDecoderConfig = PixelDecoderConfig()
@@ -245,6 +251,7 @@ def resolve(
     task: str,
     *,
     preset: str | None = None,
+    parent: Mapping[str, Any] | None = None,
     defaults: Mapping[str, Any] | None = None,
     file: Path | None = None,
     assignments: Iterable[str] = (),
@@ -252,17 +259,24 @@ def resolve(
 ) -> Resolved:
     """Put the layers together.
 
-    `defaults` are `Task.defaults`, `assignments` the ``key=value`` of ``--set``, `options` the command line's values by dotted path
-    (None where an option was not given). Raises `ConfigError` naming the layer, the setting and what is allowed.
+    `parent` are the settings of a checkpoint's network by dotted path, with its reference under ``init`` (`checkpoint.parent`): they
+    replace those of the preset, of which ``finetune`` is then the usual one. `defaults` are `Task.defaults`, `assignments` the
+    ``key=value`` of ``--set``, `options` the command line's values by dotted path (None where an option was not given). Raises
+    `ConfigError` naming the layer, the setting and what is allowed.
     """
+    assignments = list(assignments)
     from_file = _read_file(file) if file else {}
     from_set = dict(_parse_assignment(text) for text in assignments)
     given = {key: value for key, value in (options or {}).items() if value is not None}
     named = {"command line": preset, "--set": from_set.pop("preset", None), f"file {file}": from_file.pop("preset", None)}
-    preset_source, preset = next(((layer, name) for layer, name in named.items() if name), ("default", "quick"))
+    preset_source, preset = next(((layer, name) for layer, name in named.items() if name), ("default", FINETUNE if parent else "quick"))
     from_file.pop("task", None)  # the caller has looked it up, see `task_in`
+    recipe = read_preset(preset)
+    if parent or starting_point(file, assignments, given):  # a network that is there already has its sizes from nowhere else
+        recipe = {key: value for key, value in recipe.items() if not _is_of_network(key)}
     layers = {
-        f"preset {preset}": read_preset(preset),
+        f"preset {preset}": recipe,
+        f"checkpoint {(parent or {}).get('init', '')}": parent or {},
         f"task {task}": flatten(defaults or {}),
         f"file {file}": from_file,
         "--set": from_set,
@@ -283,6 +297,22 @@ def resolve(
 def task_in(file: Path) -> str | None:
     """The task that a configuration file names, if it names one."""
     return _read_file(file).get("task")
+
+
+def starting_point(file: Path | None, assignments: Iterable[str], options: Mapping[str, Any]) -> str:
+    """The checkpoint that the layers together start from, empty for none."""
+    from_set = dict(_parse_assignment(text) for text in assignments).get("init")
+    return str(options.get("init") or from_set or (_read_file(file).get("init") if file else None) or "")
+
+
+def network_settings(config: RunConfig) -> dict[str, Any]:
+    """What says how the network of a configuration is built and how images are prepared for it, by dotted path."""
+    settings = flatten(config.model_dump(exclude_none=True))
+    return {key: value for key, value in settings.items() if _is_of_network(key)} | {"backbone.weights": "none"}
+
+
+def _is_of_network(key: str) -> bool:
+    return key.partition(".")[0] in OF_NETWORK and key != "backbone.frozen"
 
 
 def with_prediction(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:

@@ -29,7 +29,7 @@ def build_optimizer(network: Network, others: Iterable[nn.Parameter], config: Ru
     `enhancer_rate`. Each group keeps its factor under ``scale``.
     """
     plan = config.training
-    usual = 1.0 if config.backbone.weights == "none" else PRETRAINED_RATE
+    usual = 1.0 if config.backbone.weights == "none" and not config.init else PRETRAINED_RATE
     backbone_rate = usual if plan.backbone_rate is None else plan.backbone_rate
     rates = {"encoder.backbone.": backbone_rate, "encoder.": plan.enhancer_rate, "": 1.0}  # the first that fits counts
     depth = _depth_scales(network, plan.layer_decay)

@@ -9,13 +9,15 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import nn
 
-from ..checkpoint import describe, load_network, write_checkpoint
+from ..checkpoint import describe, load_network, read_description, write_checkpoint
+from ..checkpoint.parent import inherit, open_parent
 from ..config.prompts import choose
 from ..config.schema import Resolved, RunConfig, with_prediction
 from ..data.dataset import Images, naming_dead_workers
@@ -25,6 +27,7 @@ from ..inference.device import choose_device, title
 from ..inference.model import Model
 from ..model import ops
 from ..model.build import build_network, build_refiner
+from ..model.network import Network
 from ..plugin.interfaces import Prompts
 from ..plugin.kit.prompts import with_templates
 from ..plugin.registry import Entry, registry
@@ -103,6 +106,9 @@ def assemble(
     prompts = choose(chosen, config.prompts, resolved.sources, task.distribution)
     model = Model(config, build_network(config, weights="none" if state else None))
     description = {**describe(config, model.network, task, prompts), "data": config.data.train, "ops": ops.backend()}
+    if config.init:
+        own = description["licence"]
+        description |= _origin(model.network, config, folder, licence=own, resumed=state is not None, leads=team.leads)
     if team.leads:
         logger.info("training on %s, %s, deformable attention: %s", data.summary, accelerator.device, ops.backend())
         if team.size > 1:
@@ -113,6 +119,19 @@ def assemble(
     if state:
         trainer.restore(state)
     return trainer, data
+
+
+def _origin(network: Network, config: RunConfig, folder: Path, *, licence: str, resumed: bool, leads: bool) -> dict[str, Any]:
+    """Give a network the weights that its run starts from; what the run remembers of them. A run that goes on has weights of its own and
+    remembers already."""
+    if resumed:
+        written = read_description(folder / LATEST)
+        return {key: written[key] for key in ("parent", "licence") if key in written}
+    inheritance = inherit(network, open_parent(config.init))
+    if leads:
+        logger.info("%s", inheritance)
+    licences = dict.fromkeys((inheritance.parent.description["licence"], licence))
+    return {"parent": inheritance.as_record(), "licence": "; ".join(filter(None, licences))}
 
 
 def _finish(trainer: Trainer, data: RunData, folder: Path) -> Summary:

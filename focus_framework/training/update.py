@@ -18,6 +18,7 @@ from ..inference.model import Model
 from ..model.losses import Targets, losses
 from ..model.network import Network
 from .memory import MemoryShortError, checkpoint_activations, is_memory_short, transformer_layers
+from .norms import spare_single_values
 from .optimizer import build_optimizer, set_rate
 from .processes.sharding import share_out, take_optimizer_state, take_state, whole_optimizer_state, whole_state
 from .processes.team import Team, synchronise_norms
@@ -39,6 +40,7 @@ class Update:
         plan, device = config.training, accelerator.device
         if team.size > 1:
             synchronise_norms(self.modules, device)
+        spare_single_values(self.modules)
         self.average = AveragedModel(model.network, multi_avg_fn=get_ema_multi_avg_fn(plan.ema)) if plan.ema else None
         if plan.checkpoint_activations:  # after the average was copied off: only what is trained needs it
             checkpoint_activations(model.network)

@@ -116,6 +116,7 @@ def _facts(summary: Summary, config: RunConfig, best: Mapping[str, Any], where: 
     return {
         "Task": best["task"]["name"],
         "Preset": config.preset,
+        **({"Starts from": _parent(best["parent"])} if "parent" in best else {}),
         **where,
         "Length": f"{summary.steps} steps of {plan.batch_size} images, {summary.seconds:.0f} s",
         "Seed": str(plan.seed),
@@ -125,6 +126,12 @@ def _facts(summary: Summary, config: RunConfig, best: Mapping[str, Any], where: 
         "Plugins": ", ".join(plugins),
         "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
+
+
+def _parent(parent: Mapping[str, Any]) -> str:
+    step = f", step {parent['step']}" if parent["step"] is not None else ""
+    taken = f"{parent['tensors_taken']} of {parent['tensors']} tensors"
+    return f"{parent['reference']} (task {parent['task']}{step}; {taken}; sha256 {parent['sha256']})"
 
 
 def _scores(summary: Summary, metrics: Sequence[str], step: int) -> Markup:
