@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import click
 
+from .. import runtime
 from ..errors import ConfigError, FocusError, did_you_mean
 from ..version import __version__
 
@@ -100,6 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process: 0 done, 1 the work or part of it failed, 2 a wrong call, 130 interrupted."""
     settings = Settings()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if "torch" not in sys.modules:  # else a program called this, which has settled it or does not want to
+        runtime.prepare()
+        runtime.keep_memory()
     if sys.__stderr__ and not faulthandler.is_enabled():
         faulthandler.enable(sys.__stderr__)  # so that a crash of native code shows where it happened
     try:

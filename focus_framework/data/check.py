@@ -19,6 +19,7 @@ from ..errors import DataError
 from ..files.atomic import replacing
 from ..files.images import ImageArray, read_grey
 from ..plugin.interfaces import Task
+from ..runtime import allowed_processors
 from .pair import EmptyPair, Pair, Scan
 from .pairs import scan
 from .published import known_datasets
@@ -81,7 +82,7 @@ def check(
     found = found or scan(reference, task=task, root=root)
     problems = [*_missing(found), *_miscounted(reference, found, task)]
     looks = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: decoding, hashing and numpy let one another run
+    with ThreadPoolExecutor(allowed_processors()) as pool:  # threads: decoding, hashing and numpy let one another run
         for look in pool.map(_look, found.pairs):
             looks.append(look)
             on_pair()

@@ -10,7 +10,6 @@ samples ``s * b`` to ``(s + 1) * b``. So neither workers nor processes nor a res
 
 from __future__ import annotations
 
-import os
 import signal
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -28,6 +27,7 @@ from ..errors import DataError, FocusError
 from ..files.images import ImageArray
 from ..plugin.interfaces import Task
 from ..plugin.kit import practice
+from ..runtime import allowed_processors
 from .augment import Augmentation
 from .pair import Pair
 
@@ -230,5 +230,4 @@ def _leave_signals_to_the_parent(worker: int) -> None:
 
 def spare_cores(most: int = 8) -> int:
     """Cores that this process may use besides the one it runs on, at most `most`."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(max(cores - 1, 0), most)
+    return min(allowed_processors() - 1, most)

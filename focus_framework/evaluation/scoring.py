@@ -6,7 +6,6 @@ map is kept: memory does not grow with the number of images, but for the numbers
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..plugin.interfaces import METRICS
+from ..runtime import allowed_processors
 from .metrics import CURVES, Totals, compute
 from .samples import Grey, Mask, Predicted, Sample
 
@@ -78,7 +78,7 @@ def evaluate_files(
     """Grey mask files against masks, on all cores. Raises `DataError` for a file that cannot be read or has not the size of its
     mask."""
     jobs = ((one.name, partial(_score, one.read, protocol)) for one in predicted)
-    workers = os.cpu_count() or 1
+    workers = allowed_processors()
     with _one_thread_each(), ThreadPoolExecutor(workers) as pool:
         return _collect(_in_order(pool, jobs, 2 * workers), data, protocol, published, keep_scores, on_done)
 

@@ -1,0 +1,132 @@
+"""What has to be settled before torch is loaded: how its threads wait for one another, how many there are, and how memory is kept.
+
+The ``focus`` command does this by itself. A program of one's own does it in one line, before its first ``import torch``:
+
+    import focus_framework.runtime; focus_framework.runtime.prepare()
+
+Nothing here imports torch or anything else that is heavy.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import sys
+import warnings
+from collections.abc import Iterator, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+"""Variables by which a user says how OpenMP's threads wait; where one is set, nothing is changed."""
+SPINS = 1000
+"""Rounds that a thread spins at a barrier before it sleeps. libgomp's own 300,000 burn the time slice of the thread that is waited
+for wherever another process needs a core; `benchmarks/busy.py` measures this."""
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Of glibc's <malloc.h>."""
+KEEPING = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
+"""Variables by which a user says how glibc keeps memory."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `prepare` did."""
+
+    waiting: str
+    """How OpenMP's threads wait, and who decided it."""
+    threads: int
+    """Processors that this process may use."""
+    torch_loaded: bool
+    """True where torch was loaded before, so that nothing could be changed."""
+
+
+def prepare() -> Prepared:
+    """Let OpenMP's threads sleep soon when they wait, and start no more of them than there are processors to use.
+
+    Both are read when torch is loaded; a `RuntimeWarning` says so where that has happened already. What the environment sets
+    (`WAITING`, OMP_NUM_THREADS) stays. Processes started later inherit it. May be called again.
+    """
+    threads = allowed_processors()
+    if given := next((f"{name}={os.environ[name]}" for name in WAITING if name in os.environ), None):
+        waiting = given
+    elif "torch" in sys.modules:
+        waiting = "libgomp's default"
+    else:
+        waiting = f"GOMP_SPINCOUNT={SPINS}"
+    late = "torch" in sys.modules and waiting == "libgomp's default"
+    if late:
+        warnings.warn(
+            "torch is already loaded, so its threads keep spinning while they wait; call focus_framework.runtime.prepare() before "
+            f"torch is imported, or start Python with GOMP_SPINCOUNT={SPINS}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    if "torch" not in sys.modules:
+        _settle(os.environ, threads)
+    return Prepared(waiting, threads, late)
+
+
+def _settle(environment: MutableMapping[str, str], threads: int) -> None:
+    if not any(name in environment for name in WAITING):
+        environment["GOMP_SPINCOUNT"] = str(SPINS)
+    # libgomp knows the affinity of the process by itself, but not what a cgroup grants it.
+    if threads < _affinity():
+        environment.setdefault("OMP_NUM_THREADS", str(threads))
+
+
+def allowed_processors(cgroups: Path = Path("/sys/fs/cgroup"), process: Path = Path("/proc/self/cgroup")) -> int:
+    """Processors that this process may use: those of its affinity, or what its cgroup's quota comes to, rounded up; 1 or more."""
+    return max(1, min([_affinity(), *(math.ceil(quota) for quota in _quotas(cgroups, process))]))
+
+
+def _affinity() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _quotas(cgroups: Path, process: Path) -> Iterator[float]:
+    """Processors granted to the cgroup of this process and to each above it, by version 2 (``cpu.max``) or version 1."""
+    for line in _text(process).splitlines():
+        _, controllers, place = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = cgroups / "cpu" if controllers else cgroups
+        folder = root / place.lstrip("/")
+        # In a container the place is often one of the host's, which is not there: the root is then the container's own.
+        for one in (folder, *folder.parents):
+            quota, period = _quota(one)
+            if quota > 0 and period > 0:
+                yield quota / period
+            if one == root:
+                break
+
+
+def _quota(folder: Path) -> tuple[float, float]:
+    """Microseconds granted in each period, and the period; 0 where there is no limit."""
+    if text := _text(folder / "cpu.max").split():
+        return (0, 0) if text[0] == "max" else (float(text[0]), float(text[1]))
+    quota, period = (_text(folder / name).strip() for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
+    return (float(quota), float(period)) if quota and period else (0, 0)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def keep_memory() -> bool:
+    """Let glibc keep large buffers for the next step instead of returning them to the system and faulting them in again.
+
+    Takes effect at once, whether torch is loaded or not. False where there is no glibc, or where the environment says how memory is to
+    be kept (`KEEPING`).
+    """
+    if any(name in os.environ for name in KEEPING) or not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+        ctypes.CDLL(None).gnu_get_libc_version  # noqa: B018 - musl has a mallopt too, which does nothing
+    except (OSError, AttributeError):
+        return False
+    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1))

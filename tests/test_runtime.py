@@ -1,0 +1,128 @@
+"""Waiting, threads and memory: settled before torch is loaded, and never against what the user has set."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from focus_framework import runtime
+
+CLEAN = {name: value for name, value in os.environ.items() if name not in (*runtime.WAITING, "OMP_NUM_THREADS")}
+
+
+def fresh(code: str, **environment: str) -> str:
+    """What a fresh interpreter prints."""
+    done = subprocess.run([sys.executable, "-c", code], env={**CLEAN, **environment}, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+SHOW = """
+import os, sys
+from focus_framework import runtime
+done = runtime.prepare()
+print(os.environ.get('GOMP_SPINCOUNT'), done.waiting, 'torch' in sys.modules)
+"""
+
+
+def test_waiting_is_set_without_loading_torch() -> None:
+    assert fresh(SHOW) == f"{runtime.SPINS} GOMP_SPINCOUNT={runtime.SPINS} False"
+
+
+@pytest.mark.parametrize(("name", "value"), [("OMP_WAIT_POLICY", "ACTIVE"), ("GOMP_SPINCOUNT", "7"), ("KMP_BLOCKTIME", "0")])
+def test_what_the_user_set_stays(name: str, value: str) -> None:
+    spins = "7" if name == "GOMP_SPINCOUNT" else "None"
+    assert fresh(SHOW, **{name: value}) == f"{spins} {name}={value} False"
+
+
+def test_a_torch_that_is_loaded_already_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in runtime.WAITING:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setitem(sys.modules, "torch", sys)
+    with pytest.warns(RuntimeWarning, match="torch is already loaded"):
+        assert runtime.prepare().torch_loaded
+    assert "GOMP_SPINCOUNT" not in os.environ
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the wheels for Linux alone carry libgomp")
+def test_libgomp_reads_it() -> None:
+    """OMP_DISPLAY_ENV is libgomp's own word on what it has read."""
+    code = "from focus_framework import runtime; runtime.prepare(); import torch"
+    command = [sys.executable, "-c", code]
+    said = subprocess.run(command, env={**CLEAN, "OMP_DISPLAY_ENV": "VERBOSE"}, capture_output=True, text=True).stderr
+    if "GOMP_SPINCOUNT" not in said:
+        pytest.skip("this torch is not built with libgomp")
+    assert f"GOMP_SPINCOUNT = '{runtime.SPINS}'" in said
+
+
+def test_the_command_settles_it() -> None:
+    code = "import os\nfrom focus_framework.cli import main\ntry: main(['--version'])\nfinally: print(os.environ['GOMP_SPINCOUNT'])"
+    assert fresh(code).splitlines()[-1] == str(runtime.SPINS)
+
+
+@pytest.mark.parametrize(
+    ("files", "line", "expected"),
+    [
+        ({"a/b/cpu.max": "150000 100000"}, "0::/a/b", 2),
+        ({"a/b/cpu.max": "max 100000", "a/cpu.max": "50000 100000"}, "0::/a/b", 1),
+        ({"a/cpu.max": "max 100000"}, "0::/a", 64),
+        ({"cpu.max": "300000 100000"}, "0::/../elsewhere", 3),
+        ({"cpu/a/cpu.cfs_quota_us": "200000", "cpu/a/cpu.cfs_period_us": "100000"}, "4:cpu,cpuacct:/a", 2),
+        ({"cpu/a/cpu.cfs_quota_us": "-1", "cpu/a/cpu.cfs_period_us": "100000"}, "4:cpu,cpuacct:/a", 64),
+        ({"cpu/a/cpu.cfs_quota_us": "100000", "cpu/a/cpu.cfs_period_us": "100000"}, "5:memory:/a", 64),
+        ({}, "", 64),
+    ],
+)
+def test_threads_follow_the_quota(files: dict[str, str], line: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "_affinity", lambda: 64)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    process = tmp_path / "process"
+    process.write_text(line)
+    assert runtime.allowed_processors(tmp_path, process) == expected
+
+
+def test_the_quota_limits_openmp_threads_and_the_affinity_needs_no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "_affinity", lambda: 8)
+    limited: dict[str, str] = {}
+    runtime._settle(limited, 2)
+    assert limited["OMP_NUM_THREADS"] == "2"
+    whole: dict[str, str] = {}
+    runtime._settle(whole, 8)
+    assert "OMP_NUM_THREADS" not in whole
+    given = {"OMP_NUM_THREADS": "5"}
+    runtime._settle(given, 2)
+    assert given["OMP_NUM_THREADS"] == "5"
+
+
+MEMORY = """
+import resource, sys
+from focus_framework.runtime import keep_memory
+kept = keep_memory() if sys.argv[1:] == ['keep'] else False
+import numpy as np
+np.ones(4 << 20)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    np.ones(4 << 20)  # 32 MiB, above every threshold of glibc's
+print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="needs glibc")
+def test_memory_that_is_kept_is_not_faulted_in_again() -> None:
+    def faults(*arguments: str, **environment: str) -> tuple[str, int]:
+        command = [sys.executable, "-c", MEMORY, *arguments]
+        kept, number = subprocess.run(command, env={**CLEAN, **environment}, capture_output=True, text=True, check=True).stdout.split()
+        return kept, int(number)
+
+    assert faults("keep") < ("True", 200)
+    assert faults("keep", MALLOC_TOP_PAD_="131072")[0] == "False"
+    kept, number = faults()
+    assert kept == "False"
+    if number < 200:
+        pytest.skip("huge pages: 32 MiB take few faults here")
