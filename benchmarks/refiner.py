@@ -1,7 +1,7 @@
 """What the CLIP refiner costs: one pass for all crops against a pass for each image and head, and its share of a training step.
 
     python benchmarks/refiner.py                         # time and memory, on the CPU
-    python benchmarks/refiner.py --device cuda --heads 10 --pictures 8
+    python benchmarks/refiner.py --device cuda --heads 10 --images 8
     python benchmarks/refiner.py --count                 # floating-point operations, counted without computing anything
 
 Every variant runs in a process of its own. Weights are random: neither time nor memory depends on them.
@@ -73,9 +73,9 @@ def measure(variant: str, arguments: argparse.Namespace) -> tuple[float, float]:
     device = torch.device(arguments.device)
     options = {"model": arguments.model, "weights": "random", "precision": arguments.precision, "checkpointing": checkpointing}
     refiner = build(PAIRS, **IMAGENET, **options).to(device)
-    images = torch.randn(arguments.pictures, 3, arguments.size, arguments.size, device=device)
+    images = torch.randn(arguments.images, 3, arguments.size, arguments.size, device=device)
     side = arguments.size // 4
-    logits = torch.randn(arguments.heads, arguments.pictures, 2, side, side, device=device, requires_grad=True)
+    logits = torch.randn(arguments.heads, arguments.images, 2, side, side, device=device, requires_grad=True)
 
     clock = time.process_time if device.type == "cpu" else time.perf_counter  # other processes must not count
 
@@ -118,7 +118,7 @@ def read_peak(device: torch.device) -> float:
 def compare(arguments: argparse.Namespace) -> None:
     """Print the table of time and memory."""
     print(
-        f"{arguments.model}, {arguments.heads} heads x {arguments.pictures} images x 2 crops, {arguments.precision}, "
+        f"{arguments.model}, {arguments.heads} heads x {arguments.images} images x 2 crops, {arguments.precision}, "
         f"{arguments.device}, {torch.get_num_threads()} threads, torch {torch.__version__}, median of {arguments.repeats}\n"
     )
     print(f"| variant | {'CPU ' * (arguments.device == 'cpu')}seconds | speed | memory added, MiB |\n|---|---:|---:|---:|")
@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--heads", type=int, default=3)
-    parser.add_argument("--pictures", type=int, default=2)
+    parser.add_argument("--images", type=int, default=2)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--count", action="store_true", help="count operations instead")

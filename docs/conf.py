@@ -11,6 +11,7 @@ project = "FOCUS Framework"
 author = "the authors of FOCUS Framework"
 version = release = __version__
 language = "en"
+smartquotes = False  # "--set" is an option, not a dash
 
 extensions = ["myst_parser", "configuration", "mathml", "python_api"]
 exclude_patterns = ["extensions"]

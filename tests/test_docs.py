@@ -118,6 +118,26 @@ def test_python_on_a_page_is_python(page: Path) -> None:
         compile(block, str(page), "exec")
 
 
+ONE_WORD_FOR_ONE_THING = {
+    "picture": "image",
+    "go on with": "resume",
+    "goes on with": "resumes",
+    "shared out": "sharded",
+    "made by procedure": "procedurally generated",
+    "on the way back": "in the backward pass",
+    "not finite": "NaN or infinite",
+    "needs no learning": "a non-learned baseline",
+}
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "README.md"], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_pages_use_the_words_of_the_field(page: Path) -> None:
+    text = " ".join(page.read_text("utf-8").lower().split())
+    assert {wrong: right for wrong, right in ONE_WORD_FOR_ONE_THING.items() if wrong in text} == {}
+
+
 def test_the_two_commands_stand_at_the_top_of_the_readme() -> None:
     top = (ROOT / "README.md").read_text("utf-8").splitlines()[:8]
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
