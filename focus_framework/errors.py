@@ -40,6 +40,10 @@ class DeviceError(FocusError):
     """The device asked for is not there."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C as the command line hears it, so that a plugin which raises `KeyboardInterrupt` by itself is not taken for it."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of an error about an unknown name: the nearest known ones, or all of them."""
     names = sorted(known)

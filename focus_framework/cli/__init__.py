@@ -5,16 +5,21 @@ from __future__ import annotations
 import faulthandler
 import importlib
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
+from types import FrameType
+from typing import Any
 
 import click
 
 from .. import runtime
-from ..errors import ConfigError, FocusError, did_you_mean
+from ..errors import ConfigError, FocusError, Interrupted, did_you_mean
 from ..version import __version__
 
 COMMANDS = {
@@ -106,18 +111,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
         runtime.keep_memory()
     if sys.__stderr__ and not faulthandler.is_enabled():
         faulthandler.enable(sys.__stderr__)  # so that a crash of native code shows where it happened
+    code: Any = None
     try:
         _refuse_empty(arguments)
+        if "--json" in arguments:
+            from .common import keep_stdout
+
+            keep_stdout()
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+            signal.signal(signal.SIGINT, _interrupt)
         code = focus.main(args=arguments, prog_name="focus", obj=settings, standalone_mode=False)
         sys.stdout.flush()  # here, where a reader that has gone away (``| head``) can still be met quietly
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop(sys.stdout)
         code = 1
     except Exception as error:
         if settings.debug:
             traceback.print_exc()
-        code = _report(error)
+        with suppress(OSError):  # nobody can be told where stderr is full
+            code = _report(error)
+        code = 1 if code is None else code
+        _drop(*((sys.stdout,) if isinstance(error, OSError) else ()))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted
+
+
+def _drop(*streams: Any) -> None:
+    """Let what a stream still holds go nowhere, so that Python's end does not stumble over it too."""
+    for stream in streams:
+        with suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _refuse_empty(arguments: Sequence[str]) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -58,7 +60,27 @@ def print_json(result: Mapping[str, Any]) -> None:
     """One JSON object on stdout. Numbers that JSON does not have (NaN, infinite) become null, paths become strings."""
     from pydantic_core import to_json
 
-    click.echo(to_json(result, inf_nan_mode="null").decode())
+    text = to_json(result, inf_nan_mode="null").decode()
+    if _kept is None:
+        click.echo(text)
+        return
+    with os.fdopen(os.dup(_kept), "w", encoding="utf-8") as stdout:
+        stdout.write(f"{text}\n")
+
+
+_kept: int | None = None
+"""The program's own stdout while all else that is written there goes to stderr; see `keep_stdout`."""
+
+
+def keep_stdout() -> None:
+    """From now on only `print_json` writes to stdout: what plugins and libraries of C print goes to stderr, so that the one JSON object
+    can be read. Does nothing where stdout is not the process's own, as in a test."""
+    global _kept
+    if _kept is None and sys.stdout is not None and sys.stdout is sys.__stdout__:
+        with suppress(OSError):  # a stream is closed
+            kept = os.dup(1)
+            os.dup2(2, 1)
+            _kept = kept
 
 
 def note(text: str) -> None:

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
-from ..errors import DataError, FocusError
+from ..errors import ConfigError, DataError, FocusError, PluginError
 from ..files.images import ImageArray
+from ..plugin.calls import reason
 from ..plugin.interfaces import Task
 from ..plugin.kit import practice
 from ..runtime import allowed_processors
@@ -38,6 +39,8 @@ CACHE_BYTES = 1 << 30
 """Decoded images are kept in memory up to this size, divided among workers; the others are read each time."""
 UNREADABLE_IN_A_ROW = 100
 """So many images that cannot be read, one after the other, are too many to skip."""
+RELAYED = (DataError, PluginError, ConfigError)
+"""Errors that keep their kind, and so their exit code, on the way from a worker."""
 ORDER, SAMPLE = 0, 1
 """Streams of chance: the order of a pass, the augmentation of a sample."""
 
@@ -147,8 +150,8 @@ class _Numbers:
 
 
 class _Batches(Dataset[Any]):
-    """Whole batches by their sample numbers, or the `FocusError` that one met, as a value: raised in a worker, an error would reach
-    the user inside that worker's traceback."""
+    """Whole batches by their sample numbers, or the error that one met, as a value: raised in a worker, it would reach the user inside
+    that worker's traceback, and one that no pickle takes would never arrive, while the parent waits."""
 
     def __init__(self, samples: TrainingSamples, *, skip_unreadable: bool) -> None:
         self.samples, self.skip_unreadable = samples, skip_unreadable
@@ -158,7 +161,11 @@ class _Batches(Dataset[Any]):
         try:
             return {**default_collate([self._sample(number, skipped) for number in numbers]), "skipped": skipped}
         except FocusError as error:
-            return error
+            return type(error)(str(error)) if type(error) in RELAYED else FocusError(str(error))
+        except Exception as error:
+            if get_worker_info() is None or isinstance(error, MemoryError):
+                raise
+            return FocusError(f"an image could not be prepared: {reason(error)}")
 
     def _sample(self, number: int, skipped: list[tuple[str, str]]) -> Sample:
         """Sample `number`, or the next one that can be read, so that a batch is never short; `skipped` gets names and reasons."""

@@ -10,8 +10,9 @@ import numpy as np
 
 from ..errors import PluginError
 from ..files.images import write_image
+from ..plugin.calls import calling
 from ..plugin.interfaces import PracticePair, Task, resolve
-from ..plugin.kit.practice import Split, practice_pair
+from ..plugin.kit.practice import Split, checked_pair, practice_pair
 from .pair import Pair
 
 COMPOSED = 3
@@ -38,12 +39,16 @@ def write_composed(
     """
     if task.compose is None:
         raise PluginError(f"task {task.name} does not compose photographs; leave --from away for practice images")
-    compose = resolve(task.compose)
+    with calling(f"task {task.name}", "compose"):
+        compose = resolve(task.compose)
     read = lru_cache(KEPT)(lambda number: pairs[number].read())
     for index in range(count):
         random = np.random.default_rng([seed, COMPOSED, index])
         first, second = random.choice(len(pairs), 2, replace=len(pairs) == 1)
-        _write(out, index, compose(random, size, read(first), read(second)))
+        photographs = read(first), read(second)
+        with calling(f"task {task.name}", "compose()"):
+            offered = compose(random, size, *photographs)
+        _write(out, index, checked_pair(offered, size, f"task {task.name}: compose()"))
         on_pair()
 
 

@@ -21,6 +21,7 @@ import pluggy
 
 from ..errors import FocusError, PluginError, did_you_mean
 from . import hookspecs
+from .calls import calling, reason
 from .hookspecs import PROJECT
 from .interfaces import Backbone, Description, Enhancer, Refiner, Task, resolve
 
@@ -87,11 +88,12 @@ class Registry:
 
     def _load_entry_point(self, point: EntryPoint, distribution: str, version: str) -> None:
         try:
-            module = point.load()
-        except (Exception, SystemExit) as error:  # whatever a third party's module does at import must not stop the others
+            with calling(f"plugin {point.name}", "its module"):  # whatever it does at import must not stop the others
+                module = point.load()
+        except PluginError as error:
             kinds = _intended_kinds(point.module) or ["task"]
             for kind in kinds:
-                self.entries.append(Entry(kind, point.name, point.value, distribution, version, None, _reason(error)))
+                self.entries.append(Entry(kind, point.name, point.value, distribution, version, None, _cause(error)))
             return
         self.add(module, point.name, point.value, distribution, version)
 
@@ -105,12 +107,13 @@ class Registry:
 
         key = f"{distribution}: {name} = {origin}"
         try:
-            self._manager.register(module, key)
-        except (Exception, SystemExit) as error:  # a hook of the wrong signature, the same module twice, whatever its attributes raise
+            with calling(f"plugin {name}", "a hook"):
+                self._manager.register(module, key)
+        except FocusError as error:  # a hook of the wrong signature, the same module twice, whatever its attributes raise
             if self._manager.has_plugin(key):
                 self._manager.unregister(name=key)
             for kind in [kind for hook, kind in _hooks().items() if hasattr(module, hook)] or ["task"]:
-                keep(kind, name, None, _reason(error))
+                keep(kind, name, None, _cause(error))
             return new
         callers = self._manager.get_hookcallers(module) or []
         if not callers:
@@ -123,19 +126,20 @@ class Registry:
                 continue
             kind = _hooks()[hook]
             try:
-                descriptions = self._offered(module, hook, KINDS[kind])
-            except (Exception, SystemExit) as error:  # as above: a third party's code
-                keep(kind, name, None, _reason(error))
+                with calling(f"plugin {name}", f"{hook}()"):
+                    descriptions = self._offered(module, hook, KINDS[kind])
+            except FocusError as error:
+                keep(kind, name, None, _cause(error))
                 continue
             for description in descriptions:
                 if problem := _problem(description, kind, hook):
                     keep(kind, name, None, problem)
                 elif taken := self._named(kind, description.name):
-                    reason = (
+                    refusal = (
                         f"the name {description.name!r} is taken by distribution {taken.distribution}; "
                         f"this one, from distribution {distribution}, is not used. Rename it, or uninstall one of them"
                     )
-                    keep(kind, description.name, None, reason)
+                    keep(kind, description.name, None, refusal)
                 else:
                     keep(kind, description.name, description)
         return new
@@ -185,10 +189,11 @@ class Registry:
             return self._task_from(_import_file(Path(path)), attribute, reference)
         if ":" in reference:
             try:
-                module = importlib.import_module(path)
-            except (Exception, SystemExit) as error:
-                hint = " (is it installed, or its folder on PYTHONPATH?)" if isinstance(error, ModuleNotFoundError) else ""
-                raise PluginError(f"cannot import {path!r} of task plugin {reference!r}: {_reason(error)}{hint}") from error
+                with calling(f"task plugin {reference}", "its module"):
+                    module = importlib.import_module(path)
+            except FocusError as error:
+                hint = " (is it installed, or its folder on PYTHONPATH?)" if isinstance(error.__cause__, ModuleNotFoundError) else ""
+                raise PluginError(f"cannot import {path!r} of task plugin {reference!r}: {_cause(error)}{hint}") from error
             return self._task_from(module, attribute, reference)
         return self.find("task", reference)
 
@@ -196,15 +201,13 @@ class Registry:
         """A task that is tried before it is packaged; it may have the name of an installed one."""
         if attribute:
             if not hasattr(module, attribute):
-                public = [n for n in vars(module) if not n.startswith("_")]
-                raise PluginError(f"{reference}: no attribute {attribute!r}; {did_you_mean(attribute, public)}")
+                names = [n for n, value in vars(module).items() if isinstance(value, Task)]
+                raise PluginError(f"{reference}: no attribute {attribute!r}; {did_you_mean(attribute, names)}")
             offered = getattr(module, attribute)
-            try:
+            with calling(f"task plugin {reference}", f"{attribute}()"):
                 tasks = [offered] if isinstance(offered, Task) else [offered()] if callable(offered) else [offered]
-            except (Exception, SystemExit) as error:
-                raise PluginError(f"{reference}: {_reason(error)}") from error
-            if inspect.isgenerator(tasks[0]) or isinstance(tasks[0], list | tuple):
-                tasks = list(tasks[0])
+                if inspect.isgenerator(tasks[0]) or isinstance(tasks[0], list | tuple):
+                    tasks = list(tasks[0])
         else:
             fresh = Registry()  # its names clash with nobody's
             entries = fresh.add(module, reference, reference, reference, "")
@@ -236,7 +239,7 @@ def _entry_points() -> list[tuple[str, str, EntryPoint]]:
         try:
             name, version, points = dist.name, dist.version, dist.entry_points.select(group=PROJECT)
         except Exception as error:  # leftovers of an installation that went wrong: no METADATA, malformed entry_points.txt
-            logger.warning("a distribution in %s cannot be read: %s", dist.locate_file(""), _reason(error))
+            logger.warning("a distribution in %s cannot be read: %s", dist.locate_file(""), reason(error))
             continue
         if name:
             rows = [(name, version, point) for point in points]
@@ -271,15 +274,16 @@ def _claims(description: Description | None, name: str) -> bool:
     if not isinstance(description, Backbone) or description.claims is None:
         return False
     try:
-        return resolve(description.claims)(name)
-    except Exception as error:  # one broken family must not stop the others from being asked
-        logger.warning("backbone family %s cannot say whether %s is one of its own: %s", description.name, name, _reason(error))
+        with calling(f"backbone {description.name}", "claims()"):
+            return bool(resolve(description.claims)(name))
+    except FocusError as error:  # one broken family must not stop the others from being asked
+        logger.warning("backbone family %s cannot say whether %s is one of its own: %s", description.name, name, _cause(error))
         return False
 
 
-def _reason(error: BaseException) -> str:
-    text = str(error) if isinstance(error, FocusError) else f"{type(error).__name__}: {error}"
-    return " ".join(text.split())  # one line, whatever a third party's message looks like
+def _cause(error: FocusError) -> str:
+    """What a plugin raised, without the name of the plugin, which stands beside it."""
+    return reason(error.__cause__ if isinstance(error, PluginError) and error.__cause__ else error)
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -292,8 +296,11 @@ def _import_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickling of what the file defines look it up there
     try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+        with calling(f"task plugin {path}", "its file"):
+            spec.loader.exec_module(module)
+    except BaseException as error:
         del sys.modules[name]
-        raise PluginError(f"task plugin {path} cannot be imported: {_reason(error)}") from error
+        if isinstance(error, FocusError):
+            raise PluginError(f"task plugin {path} cannot be imported: {_cause(error)}") from error
+        raise
     return module

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from ...errors import PluginError
+from ..calls import calling
 from ..interfaces import Task, resolve
 from .silhouettes import any_silhouette, draw, place
 from .textures import Array, any_texture, lean
@@ -39,12 +40,25 @@ def practice_pair(task: Task, *, seed: int, split: Split, index: int, size: int)
     if task.practice is None:
         raise PluginError(f"task {task.name} makes no practice images; give it images with --data")
     random = np.random.default_rng([seed, SPLITS.index(split), index])
-    image, mask = resolve(task.practice)(random, size)
-    for what, array, shape, kind in (("image", image, (size, size, 3), "uint8"), ("mask", mask, (size, size), "bool")):
+    with calling(f"task {task.name}", "practice()"):
+        offered: Any = resolve(task.practice)(random, size)
+    return checked_pair(offered, size, f"task {task.name}: practice()")
+
+
+def checked_pair(offered: Any, size: int, source: str) -> PracticePair:
+    """What a task's `practice` or `compose` gave, `source` in errors, if it is an image `[size, size, 3]` uint8 and a mask
+    `[size, size]` bool. Raises `PluginError` that says what it is instead."""
+    if not isinstance(offered, tuple | list) or len(offered) != 2:
+        got = f"{len(offered)} values" if isinstance(offered, tuple | list) else _told(offered)
+        raise PluginError(f"{source} must give an image and a mask, it gave {got}")
+    for what, array, shape, kind in (("an image", offered[0], (size, size, 3), "uint8"), ("a mask", offered[1], (size, size), "bool")):
         if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != kind:
-            got = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
-            raise PluginError(f"task {task.name}: practice() must give a {what} of {kind} {list(shape)}, it gave {got}")
-    return image, mask
+            raise PluginError(f"{source} must give {what} of {kind} {list(shape)}, it gave {_told(array)}")
+    return offered[0], offered[1]
+
+
+def _told(value: Any) -> str:
+    return f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
 
 
 def of_fair_share(make: Callable[[], Array], *, shares: tuple[float, float] = SHARES, attempts: int = 50) -> Array:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from ...errors import FocusError
+from ...errors import FocusError, Interrupted
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 """Ctrl-C, what ends a process politely, and what SLURM can send before it takes a machine away (``--signal=USR1@120``)."""
@@ -40,7 +40,7 @@ class Signals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == self.received == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise Interrupted
         self.received = number
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
