@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from test_training import run
+from support.training import run
 
 from focus_framework import load
 from focus_framework.checkpoint import read_description

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from release_rule import released_shapes, released_state, weight
 from safetensors.torch import save_file
+from support.release import released_shapes, released_state, weight
 
 import focus_framework
 from focus_framework import ConfigError, FocusError, WeightsError

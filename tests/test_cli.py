@@ -9,7 +9,6 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,18 +73,12 @@ def test_asking_imports_neither_torch_nor_anything_else_heavy(arguments: tuple[s
     assert done.returncode == 0, f"imported {done.stderr.splitlines()[-1]}"
 
 
-def test_help_lists_every_command_within_half_a_second() -> None:
-    run("--help")  # reads the files into the cache
-    fastest = 9.9
-    for _ in range(3):
-        start = time.perf_counter()
-        done = run("--help")
-        fastest = min(fastest, time.perf_counter() - start)
+def test_help_lists_every_command() -> None:
+    done = run("--help")
     assert done.returncode == 0
     for name, (_, summary) in frame.COMMANDS.items():
         assert f"  {name} " in done.stdout
         assert summary in " ".join(done.stdout.split())
-    assert fastest < 0.5
 
 
 @pytest.mark.parametrize("name", frame.COMMANDS)
@@ -293,10 +286,9 @@ def test_json_has_no_numbers_that_json_does_not_have(capsys: pytest.CaptureFixtu
     assert "Größe" in out and out.count("\n") == 1
 
 
-def test_progress_in_a_file_is_plain_lines_at_intervals(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_in_a_file_is_plain_lines_at_intervals(capsys: pytest.CaptureFixture[str]) -> None:
     clock = iter([0.0, 3.0, 6.0, 11.0, 12.0])
-    monkeypatch.setattr("focus_framework.cli.common.time.monotonic", lambda: next(clock))
-    with Progress(4, "images", interval=10) as progress:
+    with Progress(4, "images", interval=10, clock=lambda: next(clock)) as progress:
         for name in ("a", "b", "c", "d"):
             progress.advance(name)
     out, err = capsys.readouterr()

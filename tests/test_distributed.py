@@ -19,8 +19,8 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_refiner import write_model
-from test_training import TINY, run, saved
+from support.clip import write_model
+from support.training import TINY, run, saved
 from torch import Tensor
 
 import focus_framework as focus
@@ -179,7 +179,7 @@ import json, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 import torch
-from test_training import tiny
+from support.training import tiny
 from torch.distributed.fsdp import FSDPModule
 from focus_framework.plugin.registry import registry
 from focus_framework.training.run import assemble, begin
@@ -319,7 +319,7 @@ def test_every_sample_is_seen_once_a_pass() -> None:
 
 
 def test_a_batch_that_cannot_be_shared_says_what_could() -> None:
-    from test_training import tiny
+    from support.training import tiny
 
     with pytest.raises(ConfigError, match=r"a batch of 4 cannot be shared by 3 process.*multiple of 3"):
         share_of_batch(tiny(**{"training.batch_size": 4}).config, 3)

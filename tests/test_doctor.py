@@ -38,4 +38,5 @@ def test_a_device_that_is_not_there_is_a_problem_and_no_crash() -> None:
     found = doctor.examine("cuda:77")
     assert found["device"]["name"] == "cpu"
     assert any("cuda:77" in problem for problem in found["problems"])
-    assert doctor.lines(found)
+    device = next(line for line in doctor.lines(found) if line.startswith("device"))
+    assert "cpu (in its place)" in device

@@ -59,7 +59,7 @@ def test_a_run_leaves_what_it_should(run: Path) -> None:
     names = {path.name for path in run.iterdir()}
     assert {"config.toml", "metrics.jsonl", "checkpoint.safetensors", "best.safetensors", "training-state", "samples"} <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
-    assert {"report.md", "report.html"} & names
+    assert "report.html" in names
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records] == [1, 2]
     for key in ("loss", "loss_clip", "loss_label", "loss_mask", "loss_box", "learning_rate", "images_per_second"):

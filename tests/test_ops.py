@@ -13,7 +13,7 @@ from torch import Tensor
 
 from focus_framework.ops import deform_attn, deform_attn_from_logits
 
-FIXTURE = Path(__file__).parents[1].parent / "shared" / "reference" / "ops.safetensors"
+FIXTURE = Path(__file__).parent / "data" / "release" / "ops.safetensors"
 SHAPES = [(6, 9), (4, 5), (2, 3)]
 
 
@@ -58,7 +58,6 @@ def test_sums_what_the_definition_sums() -> None:
 
 
 @pytest.mark.parity
-@pytest.mark.skipif(not FIXTURE.exists(), reason=f"{FIXTURE.name} with the recorded values is not here")
 def test_values_and_gradients_are_those_of_the_authors() -> None:
     recorded = {key.removeprefix("msda."): tensor for key, tensor in load_file(FIXTURE).items() if key.startswith("msda.")}
     names = ("value", "sampling_locations", "attention_weights")

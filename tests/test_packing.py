@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_training import tiny
+from support.training import tiny
 
 from focus_framework import load
 from focus_framework.checkpoint import describe, write_checkpoint

@@ -13,8 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from focus_plugins.enhancers.edge_prior import ReleaseOverlay, release_edge_image
-from release_rule import DATA, REFERENCE, released_shapes, released_state
-from safetensors.torch import load_file
+from support.release import REFERENCE, fixture, released_shapes, released_state
 from torch import Tensor
 
 from focus_framework.checkpoint.importing import Released, read_release
@@ -27,12 +26,6 @@ pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("single_thread")]
 ACTIVATION = 1e-4
 PROBABILITY = 1e-5
 PIXELS = 0.005
-
-
-def fixture(name: str) -> dict[str, Tensor]:
-    """The tensors that come with the tests, and all others where the originals are at hand."""
-    whole = REFERENCE / f"{name}.safetensors"
-    return load_file(DATA / f"{name}.safetensors") | (load_file(whole) if whole.is_file() else {})
 
 
 @pytest.fixture(scope="module")

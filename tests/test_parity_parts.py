@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from focus_plugins.enhancers.edge_prior import release_edge_image
 from focus_plugins.enhancers.release_edges import release_edge_images
-from release_rule import REFERENCE, weight
 from sklearn.decomposition import PCA
-from test_parity import fixture
+from support.release import REFERENCE, fixture, weight
 from torch import Tensor
 
 from focus_framework.config.schema import resolve

@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from focus_plugins.refiners.clip_release import ProjectionHead, soft_contrastive_loss
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.transformer import QuickGELU, VisionTransformer
-from release_rule import TINY_SEED, released_shapes, released_state, weight
-from test_parity import fixture
+from support.release import TINY_SEED, fixture, released_shapes, released_state, weight
 from torch import Tensor, nn
 
 from focus_framework.checkpoint.importing import read_release

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from release_rule import released_shapes
+from support.release import released_shapes
 
 from focus_framework.checkpoint import release
 from focus_framework.config.schema import resolve

@@ -158,13 +158,12 @@ def test_counts_and_figures_of_the_paper():
         assert known[name].published["paper, DINOv2-g"] == figures
 
 
-@pytest.mark.skipif(not (SHARED / "reference").is_dir(), reason="the authors' model zoo table is not beside the checkout")
 def test_figures_of_the_model_zoo():
     names = {"CAMO": "camo-test", "COD10k": "cod10k-test", "CHAMELEON": "chameleon", "NC4K": "nc4k", "DUTS": "duts-test",
              "DUT-OMRON": "dut-omron", "HKU-IS": "hku-is", "ECSSD": "ecssd", "PACAL-S": "pascal-s", "ISTD": "istd-test",
              "CUHK": "defocus-cuhk", "DUT": "defocus-dut", "CASIA": "casia1"}  # fmt: skip
     known = known_datasets()
-    for row in json.loads((SHARED / "reference" / "model_zoo.json").read_text())["rows"]:
+    for row in json.loads((Path(__file__).parent / "data" / "release" / "model_zoo.json").read_text())["rows"]:
         size = "g" if "giant" in row["model"] else "L"
         ours = known[names[row["data"]]].published[f"model zoo, DINOv2-{size} (release protocol)"]
         theirs = {key.removesuffix("_release"): value for key, value in row.items() if isinstance(value, float)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -13,8 +12,9 @@ import torch.nn.functional as F
 from conftest import Deviations
 from focus_plugins.refiners.clip_release import TEMPLATES, ProjectionHead, soft_contrastive_loss
 from focus_plugins.refiners.contrast import ClipRefiner, contrastive_loss
-from release_rule import weight
 from safetensors.torch import load_file, save_file
+from support.clip import write_model
+from support.release import weight
 
 from focus_framework import ConfigError, Prompts, WeightsError
 from focus_framework.plugin.interfaces import PromptJudge, RefinerLoss
@@ -27,16 +27,6 @@ PAIR = Prompts("a red thing", "green ground")
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 RELEASE = load_file(Path(__file__).parent / "data" / "refiner.safetensors")
 """Inputs, outputs and gradients of the authors' code, which ran on the CPU in float32."""
-
-
-def write_model(folder: Path, *, embed_dim: int = 32, vision: dict | None = None, text: dict | None = None, **more) -> str:
-    """A small CLIP that open_clip knows as ``local-dir:FOLDER``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    vision = vision or {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8}
-    text = text or {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
-    model = {"embed_dim": embed_dim, "vision_cfg": vision, "text_cfg": text, **more}
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model, "preprocess_cfg": {}}))
-    return f"local-dir:{folder}"
 
 
 @pytest.fixture(scope="module")

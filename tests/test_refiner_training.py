@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from test_refiner import write_model
+from support.clip import write_model
 
 from focus_framework.cli import main
 

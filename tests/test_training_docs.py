@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_training import TINY
+from support.training import TINY
 
 from focus_framework import cli as frame
 from focus_framework.config.schema import known_settings

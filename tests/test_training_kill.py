@@ -38,7 +38,7 @@ class Moments:
 def watched_run(folder: Path, moments: Moments, *, resume: bool = False, workers: int = 0) -> None:
     """A run in which every step, every half-written file, and every file before and after it gets its name is a moment."""
     import torch
-    from test_training import tiny
+    from support.training import tiny
 
     from focus_framework.checkpoint import format as checkpoint_format
     from focus_framework.files import atomic as files
@@ -83,7 +83,7 @@ def main(folder: Path) -> None:
     """One whole run; then one for each of ten moments, killed and taken up again. Prints what was done as JSON."""
     import torch
     import torch.utils.tensorboard
-    from test_training import tiny
+    from support.training import tiny
 
     from focus_framework.training.run import train
 

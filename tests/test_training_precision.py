@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import mean
 
 import pytest
-from test_training import lines, run
+from support.training import lines, run
 
 SETTINGS = {
     "enhancer.name": "none",

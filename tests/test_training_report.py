@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_training import lines, run, tiny
+from support.training import lines, run, tiny
 
 from focus_framework.training.record.report import render
 from focus_framework.training.record.summary import Summary

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_training import TINY, lines, run, saved, tiny
+from support.training import TINY, lines, run, saved, tiny
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from test_training import StopError, lines, run, saved, tiny
+from support.training import StopError, lines, run, saved, tiny
 
 import focus_framework as focus
 from focus_framework import ConfigError, DataError

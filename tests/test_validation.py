@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from test_training import tiny
+from support.training import tiny
 
 from focus_framework import metrics
 from focus_framework.errors import DataError

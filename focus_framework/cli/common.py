@@ -120,13 +120,13 @@ def complete_plugins(kind: Kind, *others: str) -> Any:
 class Progress:
     """Progress of long work on stderr: a bar on a terminal, elsewhere a plain line every `interval` seconds and at the end."""
 
-    def __init__(self, total: int, what: str, *, interval: float = 10.0) -> None:
-        self.total, self.what, self.interval = total, what, interval
+    def __init__(self, total: int, what: str, *, interval: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self.total, self.what, self.interval, self._clock = total, what, interval, clock
         self.done = 0
         self._bar: Bar | None = None
 
     def __enter__(self) -> Self:
-        self._last = time.monotonic()
+        self._last = self._clock()
         return self
 
     def _start_bar(self) -> None:
@@ -150,7 +150,7 @@ class Progress:
 
     def show(self, share: float, text: str) -> None:
         """So much of the work is done, 0 to 1."""
-        now = time.monotonic()
+        now = self._clock()
         if self._bar is None and sys.stderr.isatty():  # not before: of several processes only the main one gets here
             self._start_bar()
         if self._bar:

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
-DATA = Path(__file__).parent / "data" / "release"
-REFERENCE = Path(__file__).parents[1].parent / "shared" / "reference"
+DATA = Path(__file__).parents[1] / "data" / "release"
+REFERENCE = Path(__file__).parents[2].parent / "shared" / "reference"
 TINY_SEED = 125
 KEPT = {"empty_weight": [1.0, 1.0, 0.1], "logit_scale": 0.0, "pixel_mean": 0.0, "pixel_std": 1.0}
 """Leaves that the rule leaves as they were built. None of them is looked at when predicting; these values have the right shape."""
@@ -100,3 +101,9 @@ def _gain(name: str) -> float:
     if "predictor.transformer_" in name and name.endswith(("out_proj.weight", "linear2.weight")):
         return 0.4
     return 1.0
+
+
+def fixture(name: str) -> dict[str, Tensor]:
+    """The tensors that come with the tests, and all others where the originals are at hand."""
+    whole = REFERENCE / f"{name}.safetensors"
+    return load_file(DATA / f"{name}.safetensors") | (load_file(whole) if whole.is_file() else {})
