@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError, DataError, DeviceError, FocusError, PluginError, WeightsError
 from .plugin.hookspecs import hookimpl
-from .plugin.interfaces import Backbone, Dataset, Enhancer, Prompts, Refiner, Task
+from .plugin.interfaces import Backbone, Dataset, Enhancer, Fingerprint, Prompts, Refiner, Task
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ __all__ = [
     "Dataset",
     "DeviceError",
     "Enhancer",
+    "Fingerprint",
     "FocusError",
     "Model",
     "PluginError",

@@ -198,3 +198,13 @@ def test_real_photographs_are_sound(task):
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the folder of real photographs is not beside the checkout")
 def test_the_one_copy_among_the_salient_photographs_is_found():
     assert found(check(str(SHARED / "salient"))) == [("duplicate-image", "human_270.jpg")]
+
+
+def test_a_kind_of_problem_is_said_once(folder):
+    for number in range(8):
+        save(folder / "masks" / f"{number:02}.png", DISC * np.uint8(255) // (1 + np.arange(60, dtype=np.uint8) % 3))
+    told = focus("check", folder).stdout.splitlines()
+    assert told[0] == "not-two-valued: 8 files" and told[4] == "  and 5 more; --all lists them"
+    assert len(told) == 6 and told[-1] == "12 pairs, 8 problems"
+    assert len(focus("check", folder, "--all").stdout.splitlines()) == 9
+    assert len(json.loads(focus("check", folder, "--json").stdout)["problems"]) == 8

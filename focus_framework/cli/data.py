@@ -71,15 +71,56 @@ def list_(task_plugin: str | None, data_root: str | None, as_json: bool) -> None
 
 
 @data.command()
+@click.argument("root", metavar="ROOT", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@_task_option
+@json_option
+def find(root: Path, task_plugin: str | None, as_json: bool) -> None:
+    """Find known data sets below ROOT by what is in them.
+
+    The names of files, their number and a few sizes decide; what the folders are called does not matter. Images and masks may lie apart or
+    together. The exit code is 1 where nothing was recognised.
+
+    Example: focus data find ~/benchmarks
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..data.published import find_datasets
+
+    found = find_datasets(root, _task(task_plugin))
+    if as_json:
+        print_json({"root": root, "found": [one.as_json() for one in found]})
+    elif found:
+        table = Table("data set", "task", box=None)
+        table.add_column("pairs", justify="right")
+        table.add_column("complete", justify="right")
+        for title in ("images", "masks"):
+            table.add_column(title, overflow="fold")
+        for one in found:
+            copy = one.copy
+            places = ["-" if place is None else str(place.relative_to(root)) for place in (copy.images, copy.masks)]
+            table.add_row(copy.dataset.name, one.task, str(len(copy.scan.pairs)), str(copy.dataset.count or ""), *places)
+        Console().print(table)
+        for one in found:
+            for remark in one.remarks:
+                click.echo(f"{one.copy.dataset.name}: {remark}")
+        note(f"use one with: --data {found[0].copy.dataset.name} --data-root {root}")
+    if not found:
+        note(f"no known data set was recognised in {root}; focus data list shows those that are known")
+        click.get_current_context().exit(1)
+
+
+@data.command()
 @click.argument("reference", metavar="D")
 @click.option(
     "--good-pairs", type=click.Path(path_type=Path, dir_okay=False), metavar="CSV", help="Write a list of the pairs without problems."
 )
+@click.option("--all", "show_all", is_flag=True, help="List every problem; otherwise each kind once, with three examples.")
 @_task_option
 @_root_option
 @json_option
-def check(reference: str, good_pairs: Path | None, task_plugin: str | None, data_root: str | None, as_json: bool) -> None:
-    """Read every pair of D and list every problem.
+def check(reference: str, good_pairs: Path | None, show_all: bool, task_plugin: str | None, data_root: str | None, as_json: bool) -> None:
+    """Read every pair of D and say what is wrong: each kind of problem once, with its count and three examples.
 
     The exit code is 1 where there is a problem.
 
@@ -103,8 +144,8 @@ def check(reference: str, good_pairs: Path | None, task_plugin: str | None, data
         problems = [{"kind": problem.kind, "file": problem.file, "detail": problem.detail} for problem in report.problems]
         print_json({"pairs": report.pairs, "problems": problems})
     else:
-        for problem in report.problems:
-            click.echo(f"{problem.kind}: {problem.file}: {problem.detail}")
+        for line in checking.lines(report.problems, every=show_all):
+            click.echo(line)
         what = "problem" if len(report.problems) == 1 else "problems"
         click.echo(f"{report.pairs} pairs, {len(report.problems)} {what}")
     if report.problems:

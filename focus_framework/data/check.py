@@ -28,6 +28,8 @@ Kind: TypeAlias = Literal[
     "missing-file", "missing-mask", "missing-image", "unreadable", "size-mismatch", "not-two-valued",
     "empty-mask", "full-mask", "same-name", "duplicate-image", "suspicious-polarity", "count",
 ]  # fmt: skip
+EXAMPLES = 3
+"""Files that are shown of each kind of problem."""
 ODD_ONES = 0.25
 """Masks that look inverted are reported one by one where no more than this share of all do."""
 LIST = ("image", "mask", "name", "foreground", "split")
@@ -43,6 +45,21 @@ class Problem:
     """The file, or the data set."""
     detail: str
     """What is wrong with it, and what may help."""
+
+
+def lines(problems: Sequence[Problem], *, every: bool = False) -> Iterator[str]:
+    """The problems as text: each, or each kind once with its number and a few of its files."""
+    kinds: dict[str, list[Problem]] = defaultdict(list)
+    for problem in problems:
+        kinds[problem.kind].append(problem)
+    for kind, those in kinds.items():
+        if every or len(those) == 1:
+            yield from (f"{kind}: {problem.file}: {problem.detail}" for problem in those)
+            continue
+        yield f"{kind}: {len(those)} files"
+        yield from (f"  {problem.file}: {problem.detail}" for problem in those[:EXAMPLES])
+        if len(those) > EXAMPLES:
+            yield f"  and {len(those) - EXAMPLES} more; --all lists them"
 
 
 @dataclass(frozen=True)
@@ -142,7 +159,7 @@ def _read_mask(pair: Pair) -> tuple[NDArray[np.bool_], list[int]]:
     """The mask, and the grey values that its file has."""
     if type(pair) is not Pair:
         return pair.read_mask(), []
-    grey = read_grey(pair.mask)
+    grey = read_grey(pair.mask).T if pair.transposed else read_grey(pair.mask)
     return (grey > 127) == (pair.foreground == "white"), np.flatnonzero(np.bincount(grey.ravel(), minlength=256)).tolist()
 
 

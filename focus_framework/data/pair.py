@@ -47,6 +47,8 @@ class Pair:
     """Unique in its data set; the path below the folder of images, without suffix."""
     split: Split | None = field(default=None, kw_only=True)
     """The part it belongs to, where its data set says so."""
+    transposed: bool = field(default=False, kw_only=True)
+    """The file of the mask has rows for columns."""
 
     def read_image(self) -> ImageArray:
         """`[H, W, 3]` uint8 RGB. Raises `DataError`."""
@@ -54,7 +56,9 @@ class Pair:
 
     def read_mask(self, size: tuple[int, int] | None = None) -> NDArray[np.bool_]:
         """`[H, W]` bool. Raises `DataError`, also where the mask has not the `size` (height, width) of its image."""
-        return read_mask(self.mask, foreground=self.foreground, size=size)
+        if not self.transposed:
+            return read_mask(self.mask, foreground=self.foreground, size=size)
+        return read_mask(self.mask, foreground=self.foreground, size=size and size[::-1]).T
 
     def read(self) -> tuple[ImageArray, NDArray[np.bool_]]:
         """Image and mask, of one size. Raises `DataError`."""

@@ -4,6 +4,7 @@ A reference, what ``--data`` takes, is one or several of these joined with ``+``
 
 - the name of a published data set that a task plugin declares, read below the data root: ``camo-train+cod10k-train``
 - a folder with ``images/`` and ``masks/`` (or other usual names), with or without ``train``, ``val`` and ``test`` folders
+- a folder with both side by side: ``x.jpg`` with ``x.png`` or ``x_mask.png``
 - two named folders: ``images=DIR,masks=DIR``
 - a list: ``pairs.csv``, ``pairs.tsv`` (columns image and mask) or ``pairs.jsonl`` (one object a line), paths relative to the list
 - COCO annotations: ``annotations.json``, with ``images=DIR`` and ``category=NAME`` where they are not obvious
@@ -21,7 +22,7 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import ConfigError, DataError, did_you_mean
 from ..plugin.interfaces import Task
-from . import coco, folders, hub, lists, published
+from . import coco, folders, hub, lists, published, recognise
 from .pair import EmptyPair, Pair, Scan, Split, as_foreground, first, split_named
 
 __all__ = ["EmptyPair", "Pair", "Scan", "Split", "find_pairs", "scan", "split_pairs", "training_pairs"]
@@ -156,7 +157,9 @@ def _scan_source(head: str, options: dict[str, str], task: Task | None, root: Pa
     if head.startswith("hf://"):
         return hub.scan_hub(head.removeprefix("hf://"), options)
     if path.is_dir():
-        return hub.scan_saved(path, options) if hub.is_saved(path) else folders.scan_folder(path)
+        if hub.is_saved(path):
+            return hub.scan_saved(path, options)
+        return recognise.scan_together(path) or folders.scan_folder(path)
     if path.suffix.lower() in lists.READERS:
         return lists.scan_list(path)
     if path.suffix.lower() == ".json":

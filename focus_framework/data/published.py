@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,11 @@ from ..errors import ConfigError, DataError, did_you_mean
 from ..plugin.interfaces import Dataset, Task
 from ..plugin.registry import registry
 from .folders import images_below, name_below, scan_folders, subfolder
-from .pair import EmptyPair, Scan
+from .pair import EmptyPair, Pair, Scan
+from .recognise import Recognised, bare, match, recognise
+
+SHOWN = 3
+"""Names that a remark gives; more are counted."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +55,16 @@ def scan_published(name: str, *, task: Task | None, root: Path | str | None) -> 
     known = known_datasets(task)
     if name not in known:
         raise ConfigError(f"there is no data set or folder {name!r}; {did_you_mean(name, known)} focus data list shows all")
-    found = locate(known[name], data_root(root))
-    if found.images is None:
-        looked = ", ".join(str(folder) for folder in found.looked)
-        raise DataError(f"data set {name} is not there; looked for {looked}. Say where with --data-root or FOCUS_DATA_ROOT")
-    return scan_located(found)
+    below = data_root(root)
+    found = locate(known[name], below)
+    if found.images is not None:
+        return scan_located(found)
+    if below.is_dir() and (recognised := recognise(below, [known[name]])):
+        return recognised[0].scan
+    looked = ", ".join(str(folder) for folder in found.looked)
+    raise DataError(
+        f"data set {name} is not there; looked for {looked}, and for its files in {below}. Say where with --data-root or FOCUS_DATA_ROOT"
+    )
 
 
 def locate(dataset: Dataset, root: Path) -> Located:
@@ -84,7 +94,64 @@ def scan_located(found: Located) -> Scan:
         exclude=dataset.exclude,
         mask_names=dataset.mask_names,
     )
+    scan = _with_keys(dataset, scan, found.images)
     return replace(scan, lonely_masks=())  # one folder of masks often serves the training and the test set
+
+
+def _with_keys(dataset: Dataset, scan: Scan, images: Path) -> Scan:
+    """The scan with the images, too, whose masks have other names but the same `Dataset.keys`; transposed masks are marked."""
+    pairs = [*scan.pairs]
+    lonely = {path.stem.lower(): path for path in scan.lonely_images}
+    if dataset.keys:
+        masks = {bare(path.stem).lower(): path for path in scan.lonely_masks}
+        matched = match(lonely, masks, dataset.keys)
+        pairs += [Pair(lonely[stem], mask, dataset.foreground, name_below(images, lonely[stem])) for stem, mask in matched.items()]
+        lonely = {stem: path for stem, path in lonely.items() if stem not in matched}
+    turned = {stem.lower() for stem in dataset.transposed}
+    marked = [replace(pair, transposed=True) if pair.image.stem.lower() in turned else pair for pair in pairs]
+    return replace(scan, pairs=tuple(sorted(marked, key=lambda pair: pair.image)), lonely_images=tuple(lonely.values()))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What ``focus data find`` says of a data set."""
+
+    copy: Recognised
+    task: str
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is missing or doubled, each kind once."""
+        copy, complete = self.copy, self.copy.dataset.count or 0
+        images = len(copy.scan.pairs) + len(copy.scan.lonely_images)
+        said = list(copy.notes)
+        if copy.scan.lonely_images:
+            said.append(_said("image has no mask", "images have no mask", [path.stem for path in copy.scan.lonely_images]))
+        if copy.doubled:
+            said.append(_said("image is there more than once", "images are there more than once", copy.doubled))
+        if images != complete:
+            said.append(f"{abs(complete - images)} images {'fewer' if images < complete else 'more'} than a complete copy has ({complete})")
+        return tuple(said)
+
+    def as_json(self) -> dict[str, Any]:
+        copy = self.copy
+        return {
+            "name": copy.dataset.name, "task": self.task, "images": copy.images, "masks": copy.masks, "pairs": len(copy.scan.pairs),
+            "expected": copy.dataset.count, "without_mask": [str(path) for path in copy.scan.lonely_images],
+            "doubled": list(copy.doubled), "remarks": list(self.remarks),
+        }  # fmt: skip
+
+
+def _said(one: str, several: str, names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{len(names)} {one if len(names) == 1 else several}: {', '.join(names[:SHOWN])}{more}"
+
+
+def find_datasets(root: Path, task: Task | None = None) -> list[Found]:
+    """The known data sets that lie below a folder, in whatever layout. Raises `DataError` for no folder."""
+    tasks = [task] if task else installed_tasks()
+    owners = {dataset.name: one.name for one in reversed(tasks) for dataset in one.datasets}
+    return [Found(copy, owners[copy.dataset.name]) for copy in recognise(root, [d for one in tasks for d in one.datasets])]
 
 
 @dataclass(frozen=True)
@@ -107,8 +174,17 @@ class Listing:
 def list_datasets(task: Task | None = None, root: Path | str | None = None) -> list[Listing]:
     """The known data sets of a task, or of all, in the order in which they are declared."""
     tasks = [task] if task else installed_tasks()
-    located = [(locate(dataset, data_root(root)), one.name) for one in tasks for dataset in one.datasets]
-    return [Listing(found, name, _count(found)) for found, name in located]
+    below = data_root(root)
+    located = [(locate(dataset, below), one.name) for one in tasks for dataset in one.datasets]
+    lost = [found.dataset for found, _ in located if found.images is None]
+    seen = {copy.dataset.name: copy for copy in (recognise(below, lost) if lost and below.is_dir() else [])}
+
+    def listed(found: Located, task: str) -> Listing:
+        if not (copy := seen.get(found.dataset.name)):
+            return Listing(found, task, _count(found))
+        return Listing(replace(found, images=copy.images, masks=copy.masks), task, len(copy.scan.pairs))
+
+    return [listed(found, name) for found, name in located]
 
 
 def _count(found: Located) -> int:

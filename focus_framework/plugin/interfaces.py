@@ -54,6 +54,29 @@ class Prompts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fingerprint:
+    """What the images of a published data set are known by, whatever its folders are called; with their number, `Dataset.count`.
+
+    Stems are names without suffix; capitals do not matter.
+    """
+
+    names: str = ".*"
+    """Regular expression that the stem of each image fits, whole."""
+    members: Sequence[str] = ()
+    """Some of the stems: two thirds of them have to be there."""
+    strangers: Sequence[str] = ()
+    """Stems of similar sets, of which none may be there."""
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Width and height of some images, by stem."""
+    any_size: Sequence[tuple[int, int]] = ()
+    """Where all images have one of a few sizes: these."""
+    places: Sequence[str] = ()
+    """Patterns of folder names, of which one above the images has to fit; for sets whose files have numbers for names."""
+    darkest: bool = False
+    """Of several images of one name, the one that is darkest inside the mask is meant: with a shadow rather than without it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dataset:
     """A published data set, read where it lies below the data root, as its authors ship it."""
 
@@ -74,6 +97,13 @@ class Dataset:
     """Stem of the mask that belongs to the image ``stem``, tried in order."""
     foreground: Literal["white", "black"] = "white"
     title: str = ""
+    fingerprint: Fingerprint | None = None
+    """What it is known by where its folders have other names."""
+    keys: Sequence[str] = ()
+    """Regular expressions in a stem, tried in order, for an image and a mask whose names differ: they belong together where the groups
+    are alike, and those of no other image or mask that is left."""
+    transposed: Sequence[str] = ()
+    """Stems of images whose published mask has rows for columns."""
     citation: str = ""
     licence: str = ""
     url: str = ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from focus_framework import Dataset
+from focus_framework import Dataset, Fingerprint
 
 PAPER = "paper, DINOv2-g"
 ZOO_GIANT = "model zoo, DINOv2-g (release protocol)"
@@ -38,6 +38,7 @@ CAMO_TRAIN = Dataset(
     masks=("CAMO-V.1.0-CVIU2019/GT", "CAMO/GT"),
     split="train",
     count=1000,
+    fingerprint=Fingerprint(names=r"camourflage_\d{5}"),
     citation="Le et al., Anabranch network for camouflaged object segmentation, CVIU 2019",
     licence=TERMS,
     url="https://sites.google.com/view/ltnghia/research/camo",
@@ -50,6 +51,7 @@ CAMO_TEST = Dataset(
     masks=("CAMO-V.1.0-CVIU2019/GT", "CAMO/GT"),
     split="test",
     count=250,
+    fingerprint=Fingerprint(names=r"camourflage_\d{5}"),
     citation="Le et al., Anabranch network for camouflaged object segmentation, CVIU 2019",
     licence=TERMS,
     url="https://sites.google.com/view/ltnghia/research/camo",
@@ -68,6 +70,7 @@ COD10K_TRAIN = Dataset(
     split="train",
     count=3040,
     exclude=NO_OBJECT,
+    fingerprint=Fingerprint(names=r"COD10K-CAM-\d-.+-\d+"),
     citation="Fan et al., Camouflaged object detection, CVPR 2020",
     licence=TERMS,
     url="https://github.com/DengPingFan/SINet",
@@ -81,6 +84,7 @@ COD10K_TEST = Dataset(
     split="test",
     count=2026,
     exclude=NO_OBJECT,
+    fingerprint=Fingerprint(names=r"COD10K-CAM-\d-.+-\d+"),
     citation="Fan et al., Camouflaged object detection, CVPR 2020",
     licence=TERMS,
     url="https://github.com/DengPingFan/SINet",
@@ -98,6 +102,7 @@ CHAMELEON = Dataset(
     masks=("CHAMELEON/GT", "CHAMELEON/GT"),
     split="test",
     count=76,
+    fingerprint=Fingerprint(names=r"animal-\d+"),
     citation="Skurowski et al., Animal camouflage analysis: Chameleon database, 2018",
     licence=TERMS,
     url="https://www.polsl.pl/rau6/chameleon-database-animal-camouflage-analysis/",
@@ -115,6 +120,7 @@ NC4K = Dataset(
     masks=("NC4K/GT", "NC4K/GT"),
     split="test",
     count=4121,
+    fingerprint=Fingerprint(names=r"\d{1,4}"),
     citation="Lv et al., Simultaneously localize, segment and rank the camouflaged objects, CVPR 2021",
     licence=TERMS,
     url="https://github.com/JingZhang617/COD-Rank-Localize-and-Segment",
@@ -134,6 +140,7 @@ DUTS_TRAIN = Dataset(
     masks=("DUTS/DUTS-TR/DUTS-TR-Mask", "DUTS-TR/DUTS-TR-Mask"),
     split="train",
     count=10553,
+    fingerprint=Fingerprint(names=r"ILSVRC201\d_.+_\d{8}|n\d{8}_\d+"),
     citation="Wang et al., Learning to detect salient objects with image-level supervision, CVPR 2017",
     licence=TERMS,
     url="http://saliencydetection.net/duts/",
@@ -146,6 +153,7 @@ DUTS_TEST = Dataset(
     masks=("DUTS/DUTS-TE/DUTS-TE-Mask", "DUTS-TE/DUTS-TE-Mask"),
     split="test",
     count=5019,
+    fingerprint=Fingerprint(names=r"ILSVRC2012_test_\d{8}|sun_[a-z]+"),
     citation="Wang et al., Learning to detect salient objects with image-level supervision, CVPR 2017",
     licence=TERMS,
     url="http://saliencydetection.net/duts/",
@@ -163,6 +171,7 @@ DUT_OMRON = Dataset(
     masks=("DUTOMRON/pixelwiseGT-new-PNG", "DUTOMRON/DUT-OMRON-gt-pixelwise*/pixelwiseGT-new-PNG"),
     split="test",
     count=5168,
+    fingerprint=Fingerprint(names=r"im\d{3}|sun_[a-z]+", members=("im005",)),
     citation="Yang et al., Saliency detection via graph-based manifold ranking, CVPR 2013",
     licence=TERMS,
     url="http://saliencydetection.net/dut-omron/",
@@ -180,6 +189,7 @@ HKU_IS = Dataset(
     masks=("HKU-IS/gt",),
     split="test",
     count=4447,
+    fingerprint=Fingerprint(names=r"\d{4}", members=("0004", "0005", "9056", "9057")),
     citation="Li and Yu, Visual saliency based on multiscale deep features, CVPR 2015",
     licence=TERMS,
     url="https://i.cs.hku.hk/~yzyu/research/deep_saliency.html",
@@ -197,6 +207,9 @@ ECSSD = Dataset(
     masks=("ECSSD/ground_truth_mask",),
     split="test",
     count=1000,
+    fingerprint=Fingerprint(
+        names=r"\d{4}", members=("0001", "0500", "1000"), sizes={"0001": (267, 400), "0500": (299, 400), "1000": (400, 260)}
+    ),
     citation="Yan et al., Hierarchical saliency detection, CVPR 2013",
     licence=TERMS,
     url="https://www.cse.cuhk.edu.hk/leojia/projects/hsaliency/dataset.html",
@@ -215,6 +228,7 @@ PASCAL_S = Dataset(
     split="test",
     count=850,
     image_patterns=("*.jpg",),  # the masks beside them are PNG
+    fingerprint=Fingerprint(names=r"\d{1,3}", members=("1", "425", "850"), strangers=("0", "851")),
     citation="Li et al., The secrets of salient object segmentation, CVPR 2014",
     licence=TERMS,
     url="http://cbs.ic.gatech.edu/salobj/",
@@ -225,7 +239,41 @@ PASCAL_S = Dataset(
     ),
 )
 
-SALIENT = (DUTS_TRAIN, DUTS_TEST, DUT_OMRON, HKU_IS, ECSSD, PASCAL_S)
+SOD = Dataset(
+    name="sod",
+    title="SOD, salient objects in the images of the Berkeley segmentation set",
+    images=("SOD/Imgs", "SOD/image*"),
+    masks=("SOD/Imgs", "SOD/mask*"),
+    split="test",
+    count=300,
+    image_patterns=("*.jpg",),
+    fingerprint=Fingerprint(
+        names=r"\d{4,6}", members=("2092", "3096", "8023", "12003", "100075", "101085", "299086"), any_size=((481, 321), (321, 481))
+    ),
+    citation="Movahedi and Elder, Design and perceptual validation of performance measures for salient object segmentation, CVPRW 2010",
+    licence=TERMS,
+    url="https://elderlab.yorku.ca/resources/salient-objects-dataset-sod/",
+)
+
+SED2 = Dataset(
+    name="sed2",
+    title="SED2, images with two objects; grey levels of the masks are annotators' votes",
+    images=("SED2",),
+    masks=("SED2",),
+    split="test",
+    count=100,
+    image_patterns=("*.jpg",),
+    fingerprint=Fingerprint(
+        members=("00000155", "109300481333", "alanmort_p1010058", "dsc_18501299", "eagle052607__20_", "mont_st_michel", "swan_and_friend",
+                 "photo_sanary_19-03-05_083", "yack1"),
+        sizes={"00000155": (300, 225), "eagle052607__20_": (300, 210), "yack1": (300, 199)},
+    ),
+    citation="Alpert et al., Image segmentation by probabilistic bottom-up aggregation and cue integration, CVPR 2007",
+    licence=TERMS,
+    url="https://www.wisdom.weizmann.ac.il/~vision/Seg_Evaluation_DB/",
+)  # fmt: skip
+
+SALIENT = (DUTS_TRAIN, DUTS_TEST, DUT_OMRON, HKU_IS, ECSSD, PASCAL_S, SOD, SED2)
 
 ISTD_TRAIN = Dataset(
     name="istd-train",
@@ -234,6 +282,7 @@ ISTD_TRAIN = Dataset(
     masks=("ISTD_Dataset/train/train_B", "ISTD/train/train_B"),
     split="train",
     count=1330,
+    fingerprint=Fingerprint(names=r"\d+-\d+", darkest=True),
     citation="Wang et al., Stacked conditional GANs for jointly learning shadow detection and removal, CVPR 2018",
     licence=TERMS,
     url="https://github.com/DeepInsight-PCALab/ST-CGAN",
@@ -246,6 +295,7 @@ ISTD_TEST = Dataset(
     masks=("ISTD_Dataset/test/test_B", "ISTD/test/test_B"),
     split="test",
     count=540,
+    fingerprint=Fingerprint(names=r"\d+-\d+", darkest=True),
     citation="Wang et al., Stacked conditional GANs for jointly learning shadow detection and removal, CVPR 2018",
     licence=TERMS,
     url="https://github.com/DeepInsight-PCALab/ST-CGAN",
@@ -269,6 +319,7 @@ DEFOCUS_TRAIN = Dataset(
     split="train",
     count=1204,
     foreground=SHARP,
+    fingerprint=Fingerprint(places=("*1204*", "*defocus*", "*dbd*", "*dut*", "*cuhk*")),
     citation="Zhao et al., Defocus blur detection via multi-stream bottom-top-bottom network, CVPR 2018; Shi et al., as defocus-cuhk",
     licence=TERMS,
     url="http://ice.dlut.edu.cn/ZhaoWenda/BTBCRLNet.html",
@@ -282,6 +333,7 @@ DEFOCUS_DUT = Dataset(
     split="test",
     count=500,
     foreground=SHARP,
+    fingerprint=Fingerprint(places=("*dut500*", "*dut*", "*defocus*", "*dbd*")),
     citation="Zhao et al., Defocus blur detection via multi-stream bottom-top-bottom fully convolutional network, CVPR 2018",
     licence=TERMS,
     url="http://ice.dlut.edu.cn/ZhaoWenda/BTBCRLNet.html",
@@ -300,6 +352,7 @@ DEFOCUS_CUHK = Dataset(
     split="test",
     count=100,
     foreground=SHARP,
+    fingerprint=Fingerprint(places=("*xu100*", "*cuhk*", "*defocus*", "*dbd*")),
     citation="Shi et al., Discriminative blur detection features, CVPR 2014",
     licence=TERMS,
     url="http://www.cse.cuhk.edu.hk/leojia/projects/dblurdetect/dataset.html",
@@ -321,9 +374,13 @@ CASIA1 = Dataset(
     images=("CASIA/CASIA 1.0 dataset/Modified Tp", "CASIA/CASIA 1.0 dataset"),
     masks=("CASIA/CASIA 1.0 groundtruth", "CASIA/CASIA 1.0 groundtruth"),
     split="test",
-    count=921,
+    count=920,  # the archive's; the paper prints 921
     exclude=AUTHENTIC,
     mask_names=WITH_GT,
+    fingerprint=Fingerprint(names=r"Sp_[SD]_[A-Z]{3}_[A-Z]_\w+[_.]\d{4}"),
+    # 106 masks have corrected hosts, or S where the image has D; two images have a point before their number.
+    keys=(r"_([A-Z]{3})_([A-Z])_\w+[_.](\d{4})$", r"[_.](\d{4})$"),
+    transposed=("Sp_D_CNN_A_sec0012_ani0007_0275",),
     citation="Dong et al., CASIA image tampering detection evaluation database, ChinaSIP 2013; masks: Pham et al., Symmetry 2019",
     licence=TERMS,
     url="https://github.com/namtpham/casia1groundtruth",
@@ -342,6 +399,7 @@ CASIA1_AUTHENTIC = Dataset(
     split="test",
     count=800,
     image_patterns=AUTHENTIC,
+    fingerprint=Fingerprint(names=r"Au_[a-z]+_\d{4}"),
     citation="Dong et al., CASIA image tampering detection evaluation database, ChinaSIP 2013",
     licence=TERMS,
     url="https://github.com/namtpham/casia1groundtruth",
@@ -356,6 +414,7 @@ CASIA2 = Dataset(
     count=5123,
     exclude=AUTHENTIC,
     mask_names=WITH_GT,
+    fingerprint=Fingerprint(names=r"Tp_.+_\d{5}"),
     citation="Dong et al., CASIA image tampering detection evaluation database, ChinaSIP 2013; masks: Pham et al., Symmetry 2019",
     licence=TERMS,
     url="https://github.com/namtpham/casia2groundtruth",
@@ -369,6 +428,7 @@ CASIA2_AUTHENTIC = Dataset(
     split="train",
     count=7491,
     image_patterns=AUTHENTIC,
+    fingerprint=Fingerprint(names=r"Au_[a-z]+_\d{5}"),
     citation="Dong et al., CASIA image tampering detection evaluation database, ChinaSIP 2013",
     licence=TERMS,
     url="https://github.com/namtpham/casia2groundtruth",
