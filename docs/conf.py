@@ -33,7 +33,7 @@ html_math_renderer = "mathml"
 # Types of other libraries have no inventory without a network; aliases and inner classes are told in words.
 nitpick_ignore_regex = [
     ("py:.*", r"(torch|numpy|PIL|torchmetrics|collections|os|pathlib|typing|nn|np)\..*|Tensor|NDArray|ArrayLike"),
-    ("py:class", r"Builder|ImageLike|Prepared|Maps|PracticePair|Split|Polygon|Texture|Pattern|Silhouette|Fill|Precision"),
+    ("py:class", r"Array|Builder|ImageLike|Prepared|Maps|PracticePair|Split|Polygon|Texture|Pattern|Silhouette|Fill|Precision"),
     ("py:class", r"focus_framework\.(config|model|inference)\..*"),
 ]
 
