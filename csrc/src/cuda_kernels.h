@@ -57,15 +57,24 @@ struct alignas(sizeof(T) * kCount) Pack {
   T items[kCount];
 };
 
+// Channels as they lie in memory. Zeros where they are not `wanted`; nothing is read then. A predicate and no branch, so that
+// several of these are under way at once.
 template <class S, int kVector>
-FOCUS_OPS_DEVICE void load(const S* from, Real<S> (&to)[kVector]) {
-  Pack<S, kVector> pack;
+FOCUS_OPS_DEVICE Pack<S, kVector> fetch(const S* from, bool wanted = true) {
+  Pack<S, kVector> pack{};
   if constexpr (sizeof(pack) == 16) {
-    const int4 bits = __ldg(reinterpret_cast<const int4*>(from));
+    int4 bits{0, 0, 0, 0};
+    if (wanted) bits = __ldg(reinterpret_cast<const int4*>(from));
     pack = *reinterpret_cast<const Pack<S, kVector>*>(&bits);
   } else {
-    pack = *reinterpret_cast<const Pack<S, kVector>*>(from);
+    if (wanted) pack = *reinterpret_cast<const Pack<S, kVector>*>(from);
   }
+  return pack;
+}
+
+template <class S, int kVector>
+FOCUS_OPS_DEVICE void load(const S* from, Real<S> (&to)[kVector]) {
+  const Pack<S, kVector> pack = fetch<S, kVector>(from);
 #pragma unroll
   for (int i = 0; i < kVector; ++i) to[i] = static_cast<Real<S>>(pack.items[i]);
 }
@@ -252,14 +261,16 @@ __global__ void __launch_bounds__(kThreads)
         Corners<R> corners;
         if (!locate(at.x(point), at.y(point), p.width[l], p.height[l], corners)) continue;
         const R weight = weights[l * p.points + point];
+        Pack<S, kVector> around[4];
 #pragma unroll
         for (int corner = 0; corner < 4; ++corner) {
-          if (!corners.inside(corner)) continue;
-          R pixel[kVector];
-          load<S, kVector>(pixels + corners.position(corner, p.width[l]) * stride, pixel);
-          const R share = corners.share(corner) * weight;
+          around[corner] = fetch<S, kVector>(pixels + corners.position(corner, p.width[l]) * stride, corners.inside(corner));
+        }
 #pragma unroll
-          for (int i = 0; i < kVector; ++i) sum[i] += share * pixel[i];
+        for (int corner = 0; corner < 4; ++corner) {
+          const R share = corners.inside(corner) ? corners.share(corner) * weight : 0;
+#pragma unroll
+          for (int i = 0; i < kVector; ++i) sum[i] += share * static_cast<R>(around[corner].items[i]);
         }
       }
     }
@@ -274,15 +285,17 @@ FOCUS_OPS_DEVICE void backward_corners(const S* pixels, Real<S>* grad_pixels, in
                                        const Corners<Real<S>>& corners, Real<S> weight, const Real<S> (&gradient)[kVector],
                                        Real<S> (&dot)[4]) {
   using R = Real<S>;
+  Pack<S, kVector> around[4];
+#pragma unroll
+  for (int corner = 0; corner < 4; ++corner) {
+    around[corner] = fetch<S, kVector>(pixels + corners.position(corner, width) * stride, corners.inside(corner));
+  }
 #pragma unroll
   for (int corner = 0; corner < 4; ++corner) {
     if (!corners.inside(corner)) continue;
-    const int64_t offset = corners.position(corner, width) * stride;
-    R pixel[kVector];
-    load<S, kVector>(pixels + offset, pixel);
 #pragma unroll
-    for (int i = 0; i < kVector; ++i) dot[corner] += gradient[i] * pixel[i];
-    if (grad_pixels) add<R, kVector>(grad_pixels + offset, corners.share(corner) * weight, gradient);
+    for (int i = 0; i < kVector; ++i) dot[corner] += gradient[i] * static_cast<R>(around[corner].items[i]);
+    if (grad_pixels) add<R, kVector>(grad_pixels + corners.position(corner, width) * stride, corners.share(corner) * weight, gradient);
   }
 }
 
