@@ -57,7 +57,17 @@ Samples<R> samples_of(const Arguments& arguments) {
           reference && reference->size(0) > 1, reference.has_value()};
 }
 
-Tensor run_forward(const Arguments& arguments) {
+// Kernels read x and y at once. What does not lie on such a border, a part of another tensor, is copied.
+Arguments with_aligned_positions(Arguments arguments) {
+  const size_t pair = 2 * (real_type(arguments.value.scalar_type()) == ScalarType::Double ? sizeof(double) : sizeof(float));
+  if (reinterpret_cast<uintptr_t>(arguments.positions.const_data_ptr()) % pair != 0) {
+    arguments.positions = torch::stable::clone(arguments.positions);
+  }
+  return arguments;
+}
+
+Tensor run_forward(const Arguments& given) {
+  const Arguments arguments = with_aligned_positions(given);
   const Geometry& g = arguments.geometry;
   Tensor output = torch::stable::new_empty(arguments.value, {g.batch, g.queries, g.heads * g.channels});
   if (g.batch * g.queries * g.heads * g.channels == 0) return output;
@@ -73,7 +83,8 @@ Tensor run_forward(const Arguments& arguments) {
 
 using Three = std::tuple<Tensor, Tensor, Tensor>;
 
-Three run_backward(const Arguments& arguments, const Tensor& grad_output, bool deterministic) {
+Three run_backward(const Arguments& given, const Tensor& grad_output, bool deterministic) {
+  const Arguments arguments = with_aligned_positions(given);
   const Geometry& g = arguments.geometry;
   const Tensor gradient = checked_gradient(arguments, grad_output);
   const ScalarType stored_type = arguments.value.scalar_type(), real = real_type(stored_type);

@@ -10,6 +10,7 @@
 #include <torch/headeronly/util/Half.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "geometry.h"
 
@@ -164,7 +165,7 @@ struct Weights {
   R largest, scale;
   bool logits;
 
-  FOCUS_OPS_DEVICE R operator[](int64_t i) const { return logits ? exponential(row[i] - largest) * scale : row[i]; }
+  FOCUS_OPS_DEVICE R operator[](int64_t i) const { return logits ? exponential(__ldg(row + i) - largest) * scale : __ldg(row + i); }
   // What the sum of the samples starts with: 0, or NaN where the softmax gives that, wherever the samples lie.
   FOCUS_OPS_DEVICE R nothing() const { return 0 * scale; }
 };
@@ -175,13 +176,19 @@ FOCUS_OPS_DEVICE Weights<R> weights_of(const Problem& p, const Samples<R>& sampl
   Weights<R> weights{samples.weights + row * count, 0, 1, samples.logits};
   if (!samples.logits || count == 0) return weights;
   R largest = -INFINITY;
-  for (int64_t i = lane; i < count; i += kCount) largest = maximum(largest, weights.row[i]);
+#pragma unroll 2
+  for (int64_t i = lane; i < count; i += kCount) largest = maximum(largest, __ldg(weights.row + i));
   weights.largest = maximum_over_lanes<kCount>(largest);
   R sum = 0;
-  for (int64_t i = lane; i < count; i += kCount) sum += exponential(weights.row[i] - weights.largest);
+#pragma unroll 2
+  for (int64_t i = lane; i < count; i += kCount) sum += exponential(__ldg(weights.row + i) - weights.largest);
   weights.scale = 1 / sum_over_lanes<kCount>(sum);
   return weights;
 }
+
+// x and y, read at once.
+template <class R>
+using PairOf = std::conditional_t<sizeof(R) == 8, double2, float2>;
 
 // Pixel coordinates of the samples of one head of one query in one level.
 template <class R>
@@ -202,8 +209,10 @@ struct LevelSamples {
     shift_y += reference[1] * scale_y;
     scale_x = scale_y = 1;
   }
-  FOCUS_OPS_DEVICE R x(int64_t point) const { return positions[2 * point] * scale_x + shift_x; }
-  FOCUS_OPS_DEVICE R y(int64_t point) const { return positions[2 * point + 1] * scale_y + shift_y; }
+  FOCUS_OPS_DEVICE PairOf<R> operator[](int64_t point) const {
+    const PairOf<R> position = __ldg(reinterpret_cast<const PairOf<R>*>(positions) + point);
+    return {position.x * scale_x + shift_x, position.y * scale_y + shift_y};
+  }
 };
 
 // The four pixels around a sample: top left, top right, bottom left, bottom right.
@@ -213,6 +222,7 @@ struct Corners {
   bool top_inside, bottom_inside, left_inside, right_inside;
   R left, right, top, bottom;  // shares of the two columns and rows
 
+  FOCUS_OPS_DEVICE bool anywhere() const { return left_inside || right_inside; }
   FOCUS_OPS_DEVICE bool inside(int corner) const {
     return (corner < 2 ? top_inside : bottom_inside) && (corner % 2 == 0 ? left_inside : right_inside);
   }
@@ -220,22 +230,24 @@ struct Corners {
   FOCUS_OPS_DEVICE int64_t position(int corner, int width) const { return pixel + corner % 2 + (corner < 2 ? 0 : width); }
 };
 
-// False where no corner can lie inside. The comparisons are written so that NaN fails them, before anything is converted to an
-// integer.
+// Without a branch; where no corner can lie inside, none is. The comparisons are written so that NaN fails them, before anything
+// is converted to an integer.
 template <class R>
-FOCUS_OPS_DEVICE bool locate(R x, R y, int width, int height, Corners<R>& corners) {
-  if (!(x > -1 && y > -1 && x < static_cast<R>(width) && y < static_cast<R>(height))) return false;
+FOCUS_OPS_DEVICE Corners<R> locate(PairOf<R> at, int width, int height) {
+  const bool near = at.x > -1 && at.y > -1 && at.x < static_cast<R>(width) && at.y < static_cast<R>(height);
+  const R x = near ? at.x : 0, y = near ? at.y : 0;
   const int column = static_cast<int>(x) - (x < 0), row = static_cast<int>(y) - (y < 0);  // floor
+  Corners<R> corners;
   corners.right = x - static_cast<R>(column);
   corners.bottom = y - static_cast<R>(row);
   corners.left = 1 - corners.right;
   corners.top = 1 - corners.bottom;
-  corners.left_inside = column >= 0;
-  corners.right_inside = column + 1 < width;
+  corners.left_inside = near && column >= 0;
+  corners.right_inside = near && column + 1 < width;
   corners.top_inside = row >= 0;
   corners.bottom_inside = row + 1 < height;
   corners.pixel = static_cast<int64_t>(row) * width + column;
-  return true;
+  return corners;
 }
 
 template <class S, int kChannels>
@@ -256,10 +268,9 @@ __global__ void __launch_bounds__(kThreads)
     for (int l = 0; l < p.levels; ++l) {
       const S* pixels = head + p.start[l] * stride + c;
       const LevelSamples<R> at(p, samples, group.row, group.batch, group.query, l);
-#pragma unroll 4
+#pragma unroll 2
       for (int point = 0; point < p.points; ++point) {
-        Corners<R> corners;
-        if (!locate(at.x(point), at.y(point), p.width[l], p.height[l], corners)) continue;
+        const Corners<R> corners = locate<R>(at[point], p.width[l], p.height[l]);
         const R weight = weights[l * p.points + point];
         Pack<S, kVector> around[4];
 #pragma unroll
@@ -321,9 +332,9 @@ __global__ void __launch_bounds__(kThreads)
     for (int point = 0; point < p.points; ++point) {
       const int64_t sample = l * p.points + point;
       const R weight = weights[sample];
-      Corners<R> corners;
+      const Corners<R> corners = locate<R>(at[point], p.width[l], p.height[l]);
       R by_weight = 0, by_x = 0, by_y = 0;
-      if (group.live && locate(at.x(point), at.y(point), p.width[l], p.height[l], corners)) {
+      if (group.live && corners.anywhere()) {
         R dot[4] = {};
         // Runs once where the number of channels is known.
         for (int64_t c = group.lane * kVector; c < channels; c += kCount * kVector) {
@@ -371,8 +382,8 @@ __global__ void __launch_bounds__(kThreads)
     const R gradient = static_cast<R>(grad_output[row * p.channels + channel]);
     const LevelSamples<R> at(p, samples, row, batch, query, level);
     for (int point = 0; point < p.points; ++point) {
-      Corners<R> corners;
-      if (!locate(at.x(point), at.y(point), p.width[level], p.height[level], corners)) continue;
+      const Corners<R> corners = locate<R>(at[point], p.width[level], p.height[level]);
+      if (!corners.anywhere()) continue;
       const R weight = samples.weights[(row * p.levels + level) * p.points + point];
       for (int corner = 0; corner < 4; ++corner) {
         if (!corners.inside(corner)) continue;
