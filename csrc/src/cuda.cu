@@ -40,8 +40,13 @@ struct Launch {
 
 Problem problem_of(const Geometry& g) {
   STD_TORCH_CHECK(g.level_count() <= kMaximumLevels, "focus_ops: ", g.level_count(), " levels, on CUDA at most ", kMaximumLevels);
-  Problem p{g.batch, g.length, g.queries, g.heads, g.channels, g.points, g.batch * g.queries * g.heads,
-            static_cast<int>(g.level_count()), {}, {}, {}};
+  constexpr int64_t kLargest = std::numeric_limits<int32_t>::max();
+  const int64_t groups = g.batch * g.queries * g.heads;
+  STD_TORCH_CHECK(groups <= kLargest && g.heads * g.channels <= kLargest && 2 * g.samples() <= kLargest,
+                  "focus_ops: batch * queries * heads (", groups, "), heads * channels (", g.heads * g.channels,
+                  ") and 2 * levels * points (", 2 * g.samples(), ") must each be below 2^31 on CUDA");
+  Problem p{g.batch, g.length, g.queries, groups, static_cast<int>(g.heads), static_cast<int>(g.channels),
+            static_cast<int>(g.points), static_cast<int>(g.level_count()), {}, {}, {}};
   for (size_t l = 0; l < g.levels.size(); ++l) {
     p.height[l] = static_cast<int>(g.levels[l].height);
     p.width[l] = static_cast<int>(g.levels[l].width);

@@ -21,10 +21,11 @@ namespace focus_ops::cuda {
 constexpr int kThreads = 256;
 constexpr int kMaximumLevels = 32;
 
-// Passed to kernels by value: the levels are never read from the device's memory.
+// Passed to kernels by value: the levels are never read from the device's memory. What is not int64_t fits into 31 bits, and so do
+// `queries`, `groups`, channels times heads, and twice the samples of a group (cuda.cu).
 struct Problem {
-  int64_t batch, length, queries, heads, channels, points, groups;
-  int levels;
+  int64_t batch, length, queries, groups;
+  int heads, channels, points, levels;
   int height[kMaximumLevels], width[kMaximumLevels];
   int64_t start[kMaximumLevels];
 };
@@ -147,13 +148,14 @@ struct Group {
 
 template <int kCount>
 FOCUS_OPS_DEVICE Group this_group(const Problem& p) {
-  const int64_t wanted = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kCount;
+  const unsigned wanted = blockIdx.x * (kThreads / kCount) + threadIdx.x / kCount, groups = static_cast<unsigned>(p.groups);
   Group group;
-  group.live = wanted < p.groups;
-  group.row = group.live ? wanted : p.groups - 1;
-  group.head = static_cast<int>(group.row % p.heads);
-  group.query = group.row / p.heads % p.queries;
-  group.batch = group.row / p.heads / p.queries;
+  group.live = wanted < groups;
+  const unsigned row = group.live ? wanted : groups - 1, query = row / static_cast<unsigned>(p.heads);
+  group.row = row;
+  group.head = static_cast<int>(row % static_cast<unsigned>(p.heads));
+  group.query = query % static_cast<unsigned>(p.queries);
+  group.batch = query / static_cast<unsigned>(p.queries);
   group.lane = static_cast<int>(threadIdx.x) % kCount;
   return group;
 }
@@ -165,23 +167,23 @@ struct Weights {
   R largest, scale;
   bool logits;
 
-  FOCUS_OPS_DEVICE R operator[](int64_t i) const { return logits ? exponential(__ldg(row + i) - largest) * scale : __ldg(row + i); }
+  FOCUS_OPS_DEVICE R operator[](int i) const { return logits ? exponential(__ldg(row + i) - largest) * scale : __ldg(row + i); }
   // What the sum of the samples starts with: 0, or NaN where the softmax gives that, wherever the samples lie.
   FOCUS_OPS_DEVICE R nothing() const { return 0 * scale; }
 };
 
 template <int kCount, class R>
 FOCUS_OPS_DEVICE Weights<R> weights_of(const Problem& p, const Samples<R>& samples, int64_t row, int lane) {
-  const int64_t count = p.levels * p.points;
+  const int count = p.levels * p.points;
   Weights<R> weights{samples.weights + row * count, 0, 1, samples.logits};
   if (!samples.logits || count == 0) return weights;
   R largest = -INFINITY;
 #pragma unroll 2
-  for (int64_t i = lane; i < count; i += kCount) largest = maximum(largest, __ldg(weights.row + i));
+  for (int i = lane; i < count; i += kCount) largest = maximum(largest, __ldg(weights.row + i));
   weights.largest = maximum_over_lanes<kCount>(largest);
   R sum = 0;
 #pragma unroll 2
-  for (int64_t i = lane; i < count; i += kCount) sum += exponential(__ldg(weights.row + i) - weights.largest);
+  for (int i = lane; i < count; i += kCount) sum += exponential(__ldg(weights.row + i) - weights.largest);
   weights.scale = 1 / sum_over_lanes<kCount>(sum);
   return weights;
 }
@@ -209,7 +211,7 @@ struct LevelSamples {
     shift_y += reference[1] * scale_y;
     scale_x = scale_y = 1;
   }
-  FOCUS_OPS_DEVICE PairOf<R> operator[](int64_t point) const {
+  FOCUS_OPS_DEVICE PairOf<R> operator[](int point) const {
     const PairOf<R> position = __ldg(reinterpret_cast<const PairOf<R>*>(positions) + point);
     return {position.x * scale_x + shift_x, position.y * scale_y + shift_y};
   }
@@ -218,7 +220,7 @@ struct LevelSamples {
 // The four pixels around a sample: top left, top right, bottom left, bottom right.
 template <class R>
 struct Corners {
-  int64_t pixel;  // the first one's, within the level
+  int pixel;  // the first one's, within the level
   bool top_inside, bottom_inside, left_inside, right_inside;
   R left, right, top, bottom;  // shares of the two columns and rows
 
@@ -227,7 +229,11 @@ struct Corners {
     return (corner < 2 ? top_inside : bottom_inside) && (corner % 2 == 0 ? left_inside : right_inside);
   }
   FOCUS_OPS_DEVICE R share(int corner) const { return (corner < 2 ? top : bottom) * (corner % 2 == 0 ? left : right); }
-  FOCUS_OPS_DEVICE int64_t position(int corner, int width) const { return pixel + corner % 2 + (corner < 2 ? 0 : width); }
+  // Of a level, and in elements: one multiplication of 32 bits with a result of 64.
+  FOCUS_OPS_DEVICE int64_t offset(int corner, int width, int stride) const {
+    const unsigned position = static_cast<unsigned>(pixel) + corner % 2 + (corner < 2 ? 0 : width);  // unsigned: may wrap outside
+    return static_cast<int64_t>(static_cast<int>(position)) * stride;
+  }
 };
 
 // Without a branch; where no corner can lie inside, none is. The comparisons are written so that NaN fails them, before anything
@@ -246,7 +252,7 @@ FOCUS_OPS_DEVICE Corners<R> locate(PairOf<R> at, int width, int height) {
   corners.right_inside = near && column + 1 < width;
   corners.top_inside = row >= 0;
   corners.bottom_inside = row + 1 < height;
-  corners.pixel = static_cast<int64_t>(row) * width + column;
+  corners.pixel = row * width + column;
   return corners;
 }
 
@@ -255,13 +261,13 @@ __global__ void __launch_bounds__(kThreads)
     forward_kernel(const __grid_constant__ Problem p, const S* value, const Samples<Real<S>> samples, S* output) {
   using R = Real<S>;
   constexpr int kVector = Lanes<S, kChannels>::kVector, kCount = Lanes<S, kChannels>::kCount;
-  const int64_t channels = kChannels ? kChannels : p.channels, stride = p.heads * channels;
+  const int channels = kChannels ? kChannels : p.channels, stride = p.heads * channels;
   const Group group = this_group<kCount>(p);
   const Weights<R> weights = weights_of<kCount>(p, samples, group.row, group.lane);
   if (!group.live) return;  // there are no shuffles after this
   const S* head = value + group.batch * p.length * stride + group.head * channels;
   // Runs once where the number of channels is known.
-  for (int64_t c = group.lane * kVector; c < channels; c += kCount * kVector) {
+  for (int c = group.lane * kVector; c < channels; c += kCount * kVector) {
     R sum[kVector];
 #pragma unroll
     for (int i = 0; i < kVector; ++i) sum[i] = weights.nothing();
@@ -275,7 +281,7 @@ __global__ void __launch_bounds__(kThreads)
         Pack<S, kVector> around[4];
 #pragma unroll
         for (int corner = 0; corner < 4; ++corner) {
-          around[corner] = fetch<S, kVector>(pixels + corners.position(corner, p.width[l]) * stride, corners.inside(corner));
+          around[corner] = fetch<S, kVector>(pixels + corners.offset(corner, p.width[l], stride), corners.inside(corner));
         }
 #pragma unroll
         for (int corner = 0; corner < 4; ++corner) {
@@ -292,21 +298,21 @@ __global__ void __launch_bounds__(kThreads)
 // Adds to `dot` the products of the output's gradient and the four pixels of a sample, over the channels of this lane that start
 // at `c`; on the way the pixels' gradients grow.
 template <class S, int kVector>
-FOCUS_OPS_DEVICE void backward_corners(const S* pixels, Real<S>* grad_pixels, int64_t stride, int width,
+FOCUS_OPS_DEVICE void backward_corners(const S* pixels, Real<S>* grad_pixels, int stride, int width,
                                        const Corners<Real<S>>& corners, Real<S> weight, const Real<S> (&gradient)[kVector],
                                        Real<S> (&dot)[4]) {
   using R = Real<S>;
   Pack<S, kVector> around[4];
 #pragma unroll
   for (int corner = 0; corner < 4; ++corner) {
-    around[corner] = fetch<S, kVector>(pixels + corners.position(corner, width) * stride, corners.inside(corner));
+    around[corner] = fetch<S, kVector>(pixels + corners.offset(corner, width, stride), corners.inside(corner));
   }
 #pragma unroll
   for (int corner = 0; corner < 4; ++corner) {
     if (!corners.inside(corner)) continue;
 #pragma unroll
     for (int i = 0; i < kVector; ++i) dot[corner] += gradient[i] * static_cast<R>(around[corner].items[i]);
-    if (grad_pixels) add<R, kVector>(grad_pixels + corners.position(corner, width) * stride, corners.share(corner) * weight, gradient);
+    if (grad_pixels) add<R, kVector>(grad_pixels + corners.offset(corner, width, stride), corners.share(corner) * weight, gradient);
   }
 }
 
@@ -316,13 +322,13 @@ __global__ void __launch_bounds__(kThreads)
                     const Gradients<S> gradients) {
   using R = Real<S>;
   constexpr int kVector = Lanes<S, kChannels>::kVector, kCount = Lanes<S, kChannels>::kCount;
-  const int64_t channels = kChannels ? kChannels : p.channels, stride = p.heads * channels;
+  const int channels = kChannels ? kChannels : p.channels, stride = p.heads * channels;
   const Group group = this_group<kCount>(p);
   const Weights<R> weights = weights_of<kCount>(p, samples, group.row, group.lane);
   const S* grad_row = grad_output + group.row * channels;
   R gradient[kVector];
   if constexpr (kChannels != 0) load<S, kVector>(grad_row + group.lane * kVector, gradient);
-  const int64_t count = p.levels * p.points;
+  const int count = p.levels * p.points;
   R* grad_positions = gradients.positions + group.row * count * 2;
   R* grad_weights = gradients.weights + group.row * count;
   R mean = 0;  // of the weights' gradients, which softmax takes off
@@ -330,14 +336,14 @@ __global__ void __launch_bounds__(kThreads)
     const LevelSamples<R> at(p, samples, group.row, group.batch, group.query, l);
     const int64_t first = (group.batch * p.length + p.start[l]) * stride + group.head * channels;
     for (int point = 0; point < p.points; ++point) {
-      const int64_t sample = l * p.points + point;
+      const int sample = l * p.points + point;
       const R weight = weights[sample];
       const Corners<R> corners = locate<R>(at[point], p.width[l], p.height[l]);
       R by_weight = 0, by_x = 0, by_y = 0;
       if (group.live && corners.anywhere()) {
         R dot[4] = {};
         // Runs once where the number of channels is known.
-        for (int64_t c = group.lane * kVector; c < channels; c += kCount * kVector) {
+        for (int c = group.lane * kVector; c < channels; c += kCount * kVector) {
           if constexpr (kChannels == 0) load<S, kVector>(grad_row + c, gradient);
           R* grad_pixels = gradients.value ? gradients.value + first + c : nullptr;
           backward_corners<S, kVector>(value + first + c, grad_pixels, stride, p.width[l], corners, weight, gradient, dot);
@@ -360,7 +366,7 @@ __global__ void __launch_bounds__(kThreads)
   }
   if (!samples.reference || !group.live) return;
   // From weights to logits. Each lane reads back what it wrote itself.
-  for (int64_t i = group.lane; i < count; i += kCount) grad_weights[i] = weights[i] * (grad_weights[i] - mean);
+  for (int i = group.lane; i < count; i += kCount) grad_weights[i] = weights[i] * (grad_weights[i] - mean);
 }
 
 // The gradient of the value without atomics: a thread owns one channel of one head in one level and takes the queries in order.
@@ -375,7 +381,7 @@ __global__ void __launch_bounds__(kThreads)
   const int level = static_cast<int>(thread / p.channels / p.heads % p.levels);
   const int64_t batch = thread / p.channels / p.heads / p.levels;
   if (batch >= p.batch) return;
-  const int64_t stride = p.heads * p.channels;
+  const int stride = p.heads * p.channels;
   R* pixels = grad_value + (batch * p.length + p.start[level]) * stride + head * p.channels + channel;
   for (int64_t query = 0; query < p.queries; ++query) {
     const int64_t row = (batch * p.queries + query) * p.heads + head;
@@ -387,7 +393,7 @@ __global__ void __launch_bounds__(kThreads)
       const R weight = samples.weights[(row * p.levels + level) * p.points + point];
       for (int corner = 0; corner < 4; ++corner) {
         if (!corners.inside(corner)) continue;
-        pixels[corners.position(corner, p.width[level]) * stride] += corners.share(corner) * weight * gradient;
+        pixels[corners.offset(corner, p.width[level], stride)] += corners.share(corner) * weight * gradient;
       }
     }
   }
@@ -396,13 +402,14 @@ __global__ void __launch_bounds__(kThreads)
 // The softmax alone, a thread a row, for the kernel above.
 template <class R>
 __global__ void __launch_bounds__(kThreads) softmax_kernel(const __grid_constant__ Problem p, const R* logits, R* weights) {
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, count = p.levels * p.points;
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  const int count = p.levels * p.points;
   if (row >= p.groups) return;
   const R* from = logits + row * count;
   R largest = -INFINITY, sum = 0;
-  for (int64_t i = 0; i < count; ++i) largest = maximum(largest, from[i]);
-  for (int64_t i = 0; i < count; ++i) sum += exponential(from[i] - largest);
-  for (int64_t i = 0; i < count; ++i) weights[row * count + i] = exponential(from[i] - largest) / sum;
+  for (int i = 0; i < count; ++i) largest = maximum(largest, from[i]);
+  for (int i = 0; i < count; ++i) sum += exponential(from[i] - largest);
+  for (int i = 0; i < count; ++i) weights[row * count + i] = exponential(from[i] - largest) / sum;
 }
 
 // `launch(threads, kernel, arguments...)` starts a kernel with at least so many threads.

@@ -17,10 +17,10 @@ struct Launch {
 
 // Many queries that all look at the same few pixels.
 template <class S>
-void run(int64_t channels, bool reference, bool deterministic) {
+void run(int channels, bool reference, bool deterministic) {
   using R = Real<S>;
-  const int64_t heads = 2, queries = 40, points = 3, levels = 2, length = 4 + 6, samples = queries * heads * levels * points;
-  cuda::Problem p{1, length, queries, heads, channels, points, queries * heads, levels, {2, 2}, {2, 3}, {0, 4}};
+  constexpr int heads = 2, queries = 40, points = 3, levels = 2, length = 4 + 6, samples = queries * heads * levels * points;
+  cuda::Problem p{1, length, queries, queries * heads, heads, channels, points, levels, {2, 2}, {2, 3}, {0, 4}};
   std::vector<int4> room((length + 2 * queries) * heads * channels * sizeof(S) / 16 + 3);
   S* value = reinterpret_cast<S*>(room.data());
   S* output = value + (length * heads * channels + 15) / 16 * 16;
