@@ -54,6 +54,17 @@ struct Lanes {
   static constexpr int kCount = kChannels ? kChannels / kVector : 32;
 };
 
+// Calls `work` with the first channel of each vector of a lane: once, and without a loop, where the number of channels is known.
+template <class S, int kChannels, class Work>
+FOCUS_OPS_DEVICE void each_vector(int lane, int channels, const Work& work) {
+  constexpr int kVector = Lanes<S, kChannels>::kVector, kCount = Lanes<S, kChannels>::kCount;
+  if constexpr (kChannels != 0) {
+    work(lane * kVector);
+  } else {
+    for (int c = lane * kVector; c < channels; c += kCount * kVector) work(c);
+  }
+}
+
 template <class T, int kCount>
 struct alignas(sizeof(T) * kCount) Pack {
   T items[kCount];
@@ -266,8 +277,7 @@ __global__ void __launch_bounds__(kThreads)
   const Weights<R> weights = weights_of<kCount>(p, samples, group.row, group.lane);
   if (!group.live) return;  // there are no shuffles after this
   const S* head = value + group.batch * p.length * stride + group.head * channels;
-  // Runs once where the number of channels is known.
-  for (int c = group.lane * kVector; c < channels; c += kCount * kVector) {
+  each_vector<S, kChannels>(group.lane, channels, [&](int c) {
     R sum[kVector];
 #pragma unroll
     for (int i = 0; i < kVector; ++i) sum[i] = weights.nothing();
@@ -292,7 +302,7 @@ __global__ void __launch_bounds__(kThreads)
       }
     }
     store<S, kVector>(output + group.row * channels + c, sum);
-  }
+  });
 }
 
 // Adds to `dot` the products of the output's gradient and the four pixels of a sample, over the channels of this lane that start
@@ -342,12 +352,11 @@ __global__ void __launch_bounds__(kThreads)
       R by_weight = 0, by_x = 0, by_y = 0;
       if (group.live && corners.anywhere()) {
         R dot[4] = {};
-        // Runs once where the number of channels is known.
-        for (int c = group.lane * kVector; c < channels; c += kCount * kVector) {
+        each_vector<S, kChannels>(group.lane, channels, [&](int c) {
           if constexpr (kChannels == 0) load<S, kVector>(grad_row + c, gradient);
           R* grad_pixels = gradients.value ? gradients.value + first + c : nullptr;
           backward_corners<S, kVector>(value + first + c, grad_pixels, stride, p.width[l], corners, weight, gradient, dot);
-        }
+        });
         by_weight = corners.top * (corners.left * dot[0] + corners.right * dot[1]) +
                     corners.bottom * (corners.left * dot[2] + corners.right * dot[3]);
         by_x = weight * at.scale_x * (corners.top * (dot[1] - dot[0]) + corners.bottom * (dot[3] - dot[2]));
