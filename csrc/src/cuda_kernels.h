@@ -178,7 +178,9 @@ struct Weights {
   R largest, scale;
   bool logits;
 
-  FOCUS_OPS_DEVICE R operator[](int i) const { return logits ? exponential(__ldg(row + i) - largest) * scale : __ldg(row + i); }
+  FOCUS_OPS_DEVICE R raw(int i) const { return __ldg(row + i); }
+  FOCUS_OPS_DEVICE R of(R raw) const { return logits ? exponential(raw - largest) * scale : raw; }
+  FOCUS_OPS_DEVICE R operator[](int i) const { return of(raw(i)); }
   // What the sum of the samples starts with: 0, or NaN where the softmax gives that, wherever the samples lie.
   FOCUS_OPS_DEVICE R nothing() const { return 0 * scale; }
 };
@@ -222,10 +224,9 @@ struct LevelSamples {
     shift_y += reference[1] * scale_y;
     scale_x = scale_y = 1;
   }
-  FOCUS_OPS_DEVICE PairOf<R> operator[](int point) const {
-    const PairOf<R> position = __ldg(reinterpret_cast<const PairOf<R>*>(positions) + point);
-    return {position.x * scale_x + shift_x, position.y * scale_y + shift_y};
-  }
+  FOCUS_OPS_DEVICE PairOf<R> raw(int point) const { return __ldg(reinterpret_cast<const PairOf<R>*>(positions) + point); }
+  FOCUS_OPS_DEVICE PairOf<R> of(PairOf<R> raw) const { return {raw.x * scale_x + shift_x, raw.y * scale_y + shift_y}; }
+  FOCUS_OPS_DEVICE PairOf<R> operator[](int point) const { return of(raw(point)); }
 };
 
 // The four pixels around a sample: top left, top right, bottom left, bottom right.
@@ -342,13 +343,20 @@ __global__ void __launch_bounds__(kThreads)
   R* grad_positions = gradients.positions + group.row * count * 2;
   R* grad_weights = gradients.weights + group.row * count;
   R mean = 0;  // of the weights' gradients, which softmax takes off
+  // Position and weight of a sample are asked for while the one before is worked on.
+  const PairOf<R>* positions = reinterpret_cast<const PairOf<R>*>(samples.positions) + group.row * count;
+  PairOf<R> next_position = __ldg(positions);
+  R next_weight = weights.raw(0);
   for (int l = 0; l < p.levels; ++l) {
     const LevelSamples<R> at(p, samples, group.row, group.batch, group.query, l);
     const int64_t first = (group.batch * p.length + p.start[l]) * stride + group.head * channels;
     for (int point = 0; point < p.points; ++point) {
       const int sample = l * p.points + point;
-      const R weight = weights[sample];
-      const Corners<R> corners = locate<R>(at[point], p.width[l], p.height[l]);
+      const R weight = weights.of(next_weight);
+      const Corners<R> corners = locate<R>(at.of(next_position), p.width[l], p.height[l]);
+      const int next = sample + 1 < count ? sample + 1 : sample;
+      next_position = __ldg(positions + next);
+      next_weight = weights.raw(next);
       R by_weight = 0, by_x = 0, by_y = 0;
       if (group.live && corners.anywhere()) {
         R dot[4] = {};
