@@ -327,8 +327,12 @@ FOCUS_OPS_DEVICE void backward_corners(const S* pixels, Real<S>* grad_pixels, in
   }
 }
 
+// How many blocks of the backward kernel a multiprocessor has to have registers for: what each needs, rounded down.
 template <class S, int kChannels>
-__global__ void __launch_bounds__(kThreads)
+constexpr int kBackwardBlocks = sizeof(S) == 8 ? 2 : sizeof(S) == 4 && kChannels != 0 ? 4 : 3;
+
+template <class S, int kChannels>
+__global__ void __launch_bounds__(kThreads, (kBackwardBlocks<S, kChannels>))
     backward_kernel(const __grid_constant__ Problem p, const S* grad_output, const S* value, const Samples<Real<S>> samples,
                     const Gradients<S> gradients) {
   using R = Real<S>;
@@ -340,9 +344,12 @@ __global__ void __launch_bounds__(kThreads)
   R gradient[kVector];
   if constexpr (kChannels != 0) load<S, kVector>(grad_row + group.lane * kVector, gradient);
   const int count = p.levels * p.points;
-  R* grad_positions = gradients.positions + group.row * count * 2;
+  PairOf<R>* grad_positions = reinterpret_cast<PairOf<R>*>(gradients.positions) + group.row * count;
   R* grad_weights = gradients.weights + group.row * count;
   R mean = 0;  // of the weights' gradients, which softmax takes off
+  // Each lane keeps the gradients of one sample in kCount, so that the lanes of a group store them side by side.
+  R own_weight = 0;
+  PairOf<R> own_position{0, 0};
   // Position and weight of a sample are asked for while the one before is worked on.
   const PairOf<R>* positions = reinterpret_cast<const PairOf<R>*>(samples.positions) + group.row * count;
   PairOf<R> next_position = __ldg(positions);
@@ -374,10 +381,15 @@ __global__ void __launch_bounds__(kThreads)
       by_x = sum_over_lanes<kCount>(by_x);
       by_y = sum_over_lanes<kCount>(by_y);
       mean += weight * by_weight;
-      if (group.live && group.lane == sample % kCount) {
-        grad_positions[2 * sample] = by_x;
-        grad_positions[2 * sample + 1] = by_y;
-        grad_weights[sample] = by_weight;
+      const int turn = sample % kCount;
+      if (turn == group.lane) {
+        own_weight = by_weight;
+        own_position = {by_x, by_y};
+      }
+      const int own = sample - turn + group.lane;
+      if ((turn == kCount - 1 || sample == count - 1) && group.live && own <= sample) {
+        grad_positions[own] = own_position;
+        grad_weights[own] = own_weight;
       }
     }
   }
