@@ -156,6 +156,13 @@ def test_figures_are_small() -> None:
     assert {path.name: path.stat().st_size for path in figures if path.stat().st_size > 150_000} == {}
 
 
+def test_the_drawings_are_what_the_script_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    figures = importlib.import_module("figures")
+    for name, drawing in (("image", figures.image_way()), ("prompt", figures.prompt_way())):
+        assert (figures.FOLDER / f"architecture-{name}.svg").read_text("utf-8") == drawing.svg(), "python docs/figures.py draws them anew"
+
+
 def test_docstrings_cite_sections_that_the_method_page_has() -> None:
     sections = set(re.findall(r"^## (\d+)\. ", (ROOT / "docs" / "method.md").read_text("utf-8"), re.MULTILINE))
     cited = {
