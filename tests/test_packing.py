@@ -38,7 +38,7 @@ def parts(tmp_path: Path) -> dict[str, Path]:
 
 
 def test_packed_checkpoints_give_nearly_the_same_maps(parts: dict[str, Path], tmp_path: Path) -> None:
-    packed = pack(parts, tmp_path / "packed")
+    packed = pack(parts, tmp_path / "packed", shared="shared.safetensors", prefix="encoder.")
     image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     for name, path in parts.items():
         whole, small = load(path), load(packed[name])
@@ -51,7 +51,7 @@ def test_packed_checkpoints_give_nearly_the_same_maps(parts: dict[str, Path], tm
 
 
 def test_a_missing_or_another_shared_file_is_named(parts: dict[str, Path], tmp_path: Path) -> None:
-    packed = pack(parts, tmp_path / "packed")
+    packed = pack(parts, tmp_path / "packed", shared="shared.safetensors", prefix="encoder.")
     shared = tmp_path / "packed" / "shared.safetensors"
     content = shared.read_bytes()
     shared.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
@@ -71,6 +71,9 @@ def test_a_shared_file_lies_beside_the_checkpoint_and_nowhere_else(parts: dict[s
         load(path)
 
 
-def test_one_checkpoint_has_nothing_to_share(parts: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="two checkpoints or more"):
-        pack({"shadow": parts["shadow"]}, tmp_path / "packed")
+def test_what_differs_is_not_shared(parts: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"nothing to share: decoder\..* differs"):
+        pack(parts, tmp_path / "packed", prefix="decoder.")
+    with pytest.raises(WeightsError, match="none has tensors below nowhere"):
+        pack(parts, tmp_path / "packed", prefix="nowhere")
+    assert not (tmp_path / "packed").exists()

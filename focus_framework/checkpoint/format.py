@@ -19,7 +19,8 @@ from ..files.atomic import replacing
 FORMAT = 1
 """Raised when an older framework would misread a newer file."""
 SHARED = "shared"
-"""In a description: ``{"file": NAME, "sha256": ...}`` of a file beside it, with tensors that several checkpoints have in common."""
+"""In a description: ``{"file": NAME, "sha256": ..., "prefix": ...}`` of a file beside it, with tensors that several checkpoints have in
+common. Their names there lack the prefix."""
 KEY = "focus_framework"
 """Where the description lies in the header's metadata."""
 
@@ -48,8 +49,9 @@ def read_checkpoint(path: str | Path, device: str = "cpu") -> tuple[Description,
         description = _description(path, file.metadata())
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dictionary)
     if SHARED in description:
+        prefix = str(description[SHARED].get("prefix", ""))
         with _opened(_shared_file(path, description[SHARED]), device) as file:
-            state |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            state |= {prefix + name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     return description, state
 
 
@@ -61,11 +63,12 @@ def read_description(path: str | Path) -> Description:
 
 def read_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
     """The shape of every tensor; none is read."""
-    shapes: dict[str, tuple[int, ...]] = {}
     shared = read_description(path).get(SHARED)
-    for part in (path, *([_shared_file(path, shared)] if shared else [])):
+    parts = {"": Path(path)} | ({str(shared.get("prefix", "")): _shared_file(path, shared)} if shared else {})
+    shapes: dict[str, tuple[int, ...]] = {}
+    for prefix, part in parts.items():
         with _opened(part, "cpu") as file:
-            shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            shapes |= {prefix + name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     return shapes
 
 

@@ -15,27 +15,34 @@ from ..files.atomic import replacing
 from .format import SHARED, read_checkpoint, write_checkpoint
 
 
-def pack(checkpoints: Mapping[str, Path], folder: Path, *, shared: str = "shared.safetensors") -> dict[str, Path]:
-    """Write each checkpoint as ``NAME.safetensors`` in half precision, without the tensors that are equal in all of them; those go into
-    the file `shared` of the same folder. Returns the files by name.
+def pack(
+    checkpoints: Mapping[str, Path], folder: Path, *, shared: str = "encoder.safetensors", prefix: str = "encoder.backbone.body."
+) -> dict[str, Path]:
+    """Write each checkpoint as ``NAME.safetensors`` in half precision, without its tensors below `prefix`, which have to be equal in all of
+    them; those go into the file `shared` of the same folder, without the prefix, so that the file of a backbone is one of weights in
+    timm's names. Returns the files by name.
 
     Raises `WeightsError` where there is nothing to share.
     """
     opened = {name: read_checkpoint(path) for name, path in checkpoints.items()}
     states = {name: {key: _half(tensor) for key, tensor in state.items()} for name, (_, state) in opened.items()}
     first, *others = states.values()
-    common = {key for key, tensor in first.items() if all(key in state and torch.equal(tensor, state[key]) for state in others)}
-    if not others or not common:
-        raise WeightsError("there is nothing to share: give two checkpoints or more that have tensors in common")
+    common = [key for key in first if key.startswith(prefix)]
+    differing = [key for key in common if any(key not in state or not torch.equal(first[key], state[key]) for state in others)]
+    if not common or differing:
+        what = f"{differing[0]} differs among them" if differing else f"none has tensors below {prefix}"
+        raise WeightsError(f"the checkpoints {', '.join(checkpoints)} have nothing to share: {what}; train them with backbone.frozen=true")
     folder.mkdir(parents=True, exist_ok=True)
+    seen = next(iter(opened.values()))[0]["preprocessing"]
     with replacing(folder / shared) as beside:
-        save_file({key: first[key].contiguous() for key in sorted(common)}, beside)
+        facts = {key: repr(seen[key]) for key in ("mean", "std")}
+        save_file({key.removeprefix(prefix): first[key].contiguous() for key in sorted(common)}, beside, metadata=facts)
     digest = hashlib.sha256((folder / shared).read_bytes()).hexdigest()
     written = {}
     for name, (description, _) in opened.items():
-        own = {key: tensor for key, tensor in states[name].items() if key not in common}
+        own = {key: tensor for key, tensor in states[name].items() if not key.startswith(prefix)}
         written[name] = folder / f"{name}.safetensors"
-        write_checkpoint(written[name], own, {**description, SHARED: {"file": shared, "sha256": digest}})
+        write_checkpoint(written[name], own, {**description, SHARED: {"file": shared, "sha256": digest, "prefix": prefix}})
     return written
 
 

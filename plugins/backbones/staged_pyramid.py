@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from focus_framework import ConfigError
-from focus_framework.plugin.kit.timm_networks import IMAGENET_MEAN, IMAGENET_STD, build_timm, file_facts, three
+from focus_framework.plugin.kit.timm_networks import IMAGENET_MEAN, IMAGENET_STD, build_timm, file_facts, found_weights, three
 
 STRIDES = (4, 8, 16, 32)
 NOT_FOR_TIMM = ("mean", "std", "frozen_norm")
@@ -63,6 +63,7 @@ class StagedPyramid(nn.Module):
 
 def build_pyramid(name: str, weights: str, options: Mapping[str, Any]) -> StagedPyramid:
     """A pyramid by its timm name."""
+    weights = found_weights(name, weights)
     facts: dict[str, Any] = {"frozen_norm": weights != "none"}
     facts |= {**file_facts(weights), **options}
     arguments = {key: value for key, value in facts.items() if key not in NOT_FOR_TIMM}

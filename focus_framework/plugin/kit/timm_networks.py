@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ...errors import ConfigError, FocusError, WeightsError
+from ..installed import installed_weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -20,6 +21,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 def build_timm(name: str, weights: str, **arguments: Any) -> nn.Module:
     """`timm.create_model` with errors that say what to do. `weights`: ``pretrained``, ``none``, or a file in timm's names (tensors
     only: a pickle is read with ``weights_only``)."""
+    weights = found_weights(name, weights)
     overlay: dict[str, Any] = {}
     state: Mapping[str, Tensor] = {}
     try:
@@ -41,6 +43,12 @@ def build_timm(name: str, weights: str, **arguments: Any) -> nn.Module:
         listed = ", ".join(missing[:3])
         raise _cannot_load(name, weights, f"{len(missing)} of {len(model.state_dict())} tensors are missing, among them {listed}")
     return model
+
+
+def found_weights(name: str, weights: str) -> str:
+    """``pretrained`` weights as the path of their file, where an installed distribution has them; anything else as it is."""
+    installed = installed_weights(name) if weights == "pretrained" else None
+    return str(installed) if installed else weights
 
 
 def _cannot_load(name: str, weights: str, reason: str) -> WeightsError:
