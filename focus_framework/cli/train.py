@@ -201,7 +201,13 @@ def _show_summary(summary: Summary, task: Task) -> None:
         told = ", ".join(f"{name} {score:.4f}" for name, score in ranked)
         click.echo(f"{task.primary_metric} of the best non-learned baseline, on the test images: {told}")
     click.echo(f"{summary.steps} steps in {summary.seconds:.0f} s")
-    places = {"best checkpoint": summary.best, "latest": summary.checkpoint, "contact sheet": summary.samples, "report": summary.report}
+    places = {
+        "best checkpoint": summary.best,
+        "latest": summary.checkpoint,
+        "contact sheet": summary.samples,
+        "worst images": summary.worst,
+        "report": summary.report,
+    }
     for what, path in places.items():
         if path:
             click.echo(f"{what}: {path}")

@@ -37,7 +37,7 @@ from .loop import BEST, LATEST, Progress, Trainer
 from .processes.sharding import asked_by_launcher
 from .processes.team import Team
 from .record.folder import CONFIG, check_same, held, identity, is_run, new_folder, write_config
-from .record.report import predicted, write_report, write_samples
+from .record.report import predicted, worst, write_report, write_samples
 from .record.state import load_state
 from .record.summary import Summary
 from .record.trackers import check_trackers
@@ -146,9 +146,11 @@ def _finish(trainer: Trainer, data: RunData, folder: Path) -> Summary:
     pictures = data.test or data.validation
     shown = predicted(best, pictures) if pictures else {}
     samples = write_samples(folder / "samples", shown) if shown else None
+    failures = worst(best, pictures, trainer.task.primary_metric) if pictures else {}
+    failed = write_samples(folder / "samples", failures, "worst") if failures else None
     places = (folder, folder / LATEST, folder / BEST)
     skipped = tuple(trainer.skipped)
-    summary = Summary(*places, trainer.step, trainer.seconds, trainer.scores, test, baselines, samples, skipped)
+    summary = Summary(*places, trainer.step, trainer.seconds, trainer.scores, test, baselines, samples, skipped, failed)
     where = {"Data": f"{config.data.train}: {data.summary}", "Device": title(trainer.device), "Processes": str(trainer.team.size)}
     write_report(summary, trainer.config, best.description, where, shown)
     return summary

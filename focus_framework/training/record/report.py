@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import starmap
 from pathlib import Path
@@ -13,10 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import torch
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from ...config.schema import RunConfig, to_toml
 from ...data.dataset import Images
 from ...evaluation.baselines import best_baseline
+from ...evaluation.scoring import as_levels, measure
 from ...evaluation.tables import LABELS, number
 from ...files import page
 from ...files.atomic import replacing
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN = 16
+WORST = 8
+BATCH = 8
 LOSSES = ("loss", "loss_clip", "loss_label", "loss_mask", "loss_box")
 
 Tiles: TypeAlias = Mapping[str, ImageArray]
@@ -39,16 +44,28 @@ Tiles: TypeAlias = Mapping[str, ImageArray]
 
 def predicted(model: Model, pictures: Images, count: int = SHOWN) -> dict[str, Tiles]:
     """The first `count` images that can be read, by name."""
-    examples = list(readable(pictures, range(min(count, len(pictures))), skip=True))
-    results = model.predict([image for _, (image, _) in examples])
-    return {
-        pictures.names[index]: {
-            "image": image,
-            "truth": truth.astype(np.uint8) * 255,
-            "prediction": np.round(result.probability * 255).astype(np.uint8),
-        }
-        for (index, (image, truth)), result in zip(examples, results, strict=True)
-    }
+    return {name: tiles for name, _, tiles in _predictions(model, pictures, range(min(count, len(pictures))))}
+
+
+def worst(model: Model, pictures: Images, metric: str, count: int = WORST) -> dict[str, Tiles]:
+    """The `count` images of the worst scores, the worst first, by name; those for which the metric is undefined are left out."""
+    kept: list[tuple[float, str, Tiles]] = []
+    for name, truth, tiles in _predictions(model, pictures, range(len(pictures))):
+        value = float(measure(tiles["prediction"], truth, [metric], protocol=PROTOCOL)[metric])
+        badness = value if metric in LOWER_IS_BETTER else -value
+        if not math.isnan(badness):
+            kept = sorted([*kept, (badness, name, tiles)], key=lambda row: (-row[0], row[1]))[:count]
+    return {name: tiles for _, name, tiles in kept}
+
+
+def _predictions(model: Model, pictures: Images, indices: range) -> Iterator[tuple[str, NDArray[np.bool_], Tiles]]:
+    """Name, mask and tiles of the images at `indices` that can be read; a batch of them is in memory."""
+    for start in range(indices.start, indices.stop, BATCH):
+        examples = list(readable(pictures, range(start, min(start + BATCH, indices.stop)), skip=True))
+        results = model.predict([image for _, (image, _) in examples])
+        for (index, (image, truth)), result in zip(examples, results, strict=True):
+            levels = as_levels(result, PROTOCOL)
+            yield pictures.names[index], truth, {"image": image, "truth": truth.astype(np.uint8) * 255, "prediction": levels}
 
 
 def as_sheet(shown: Mapping[str, Tiles]) -> ImageArray:
@@ -57,9 +74,9 @@ def as_sheet(shown: Mapping[str, Tiles]) -> ImageArray:
     return contact_sheet(rows, ["image", "truth", "prediction"])
 
 
-def write_samples(folder: Path, shown: Mapping[str, Tiles]) -> Path:
+def write_samples(folder: Path, shown: Mapping[str, Tiles], name: str = "best") -> Path:
     """A contact sheet; returns its path."""
-    path = folder / "best.png"
+    path = folder / f"{name}.png"
     folder.mkdir(parents=True, exist_ok=True)
     write_image(path, as_sheet(shown))
     return path

@@ -29,6 +29,8 @@ class Summary:
     """A contact sheet: image, truth, prediction."""
     skipped: tuple[str, ...] = ()
     """Training images that could not be read."""
+    worst: Path | None = None
+    """A contact sheet of the images with the worst scores by the primary metric."""
 
     @property
     def report(self) -> Path:
