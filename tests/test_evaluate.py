@@ -21,7 +21,7 @@ from focus_framework.data.pair import Pair
 from focus_framework.errors import ConfigError, DataError
 from focus_framework.evaluation import scoring
 from focus_framework.evaluation.report import Section, View, best_median_worst, render
-from focus_framework.evaluation.samples import pair_predictions, published_figures
+from focus_framework.evaluation.samples import match_predictions, pair_predictions, published_figures
 from focus_framework.evaluation.scoring import Evaluation, Score, evaluate_files, evaluate_model
 from focus_framework.evaluation.tables import as_csv, as_latex, tables
 from focus_framework.files.images import write_image
@@ -110,7 +110,7 @@ def test_missing_and_surplus_predictions_are_listed(folders: tuple[Path, Path]) 
 def test_a_prediction_of_another_size_is_an_error_that_names_both(folders: tuple[Path, Path]) -> None:
     write_image(folders[0] / "scene 2.png", np.zeros((50, 48), np.uint8))
     with pytest.raises(DataError, match=r"scene 2\.png is 48x50 .*scene 2\.bmp is 48x48"):
-        evaluate_files(pair_predictions(*folders), data="scenes")
+        evaluate_files(match_predictions(*folders, resize=False).predicted, data="scenes")
 
 
 def test_no_more_files_are_read_ahead_than_there_is_room_for() -> None:

@@ -108,7 +108,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if "torch" not in sys.modules:  # else a program called this, which has settled it or does not want to
         runtime.prepare()
-        runtime.keep_memory()
     if sys.__stderr__ and not faulthandler.is_enabled():
         faulthandler.enable(sys.__stderr__)  # so that a crash of native code shows where it happened
     code: Any = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,9 @@ from .common import Progress, complete_plugins, json_option, note, prediction_op
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ..evaluation.comparison import Comparison
     from ..evaluation.report import Section
+    from ..evaluation.samples import Missing
     from ..evaluation.tables import Table
     from ..inference.model import Model
     from ..plugin.interfaces import Task
@@ -27,8 +29,21 @@ new_file = click.Path(dir_okay=False, path_type=Path)
 
 @click.command()
 @click.option("--checkpoint", metavar="C", help="A .safetensors file, a released .pth, or hf://owner/name.")
-@click.option("--predictions", type=folder, metavar="DIR", help="Mask files in place of a checkpoint: grey, at the size of the masks.")
+@click.option(
+    "--predictions",
+    multiple=True,
+    metavar="[NAME=]DIR",
+    help="Mask files in place of a checkpoint; may be given several times, for one table of all methods.",
+)
 @click.option("--masks", type=folder, metavar="DIR", help="The true masks of --predictions, of the same names.")
+@click.option("--resize/--no-resize", default=True, help="Resize maps of another size to their masks (bilinear), or refuse them.")
+@click.option(
+    "--missing",
+    type=click.Choice(["refuse", "skip", "zero"]),
+    default="refuse",
+    show_default=True,
+    help="Masks without a map: an error, left out, or measured against a map of zeros.",
+)
 @click.option("--task-plugin", metavar="T", shell_complete=complete_plugins("task"), help="The task; by default the checkpoint's own.")
 @click.option(
     "--data", multiple=True, metavar="D", help="A known data set or a folder with images/ and masks/; may be given several times."
@@ -48,8 +63,10 @@ new_file = click.Path(dir_okay=False, path_type=Path)
 @json_option
 def evaluate(
     checkpoint: str | None,
-    predictions: Path | None,
+    predictions: tuple[str, ...],
     masks: Path | None,
+    resize: bool,
+    missing: Missing,
     task_plugin: str | None,
     data: tuple[str, ...],
     data_root: Path | None,
@@ -65,12 +82,15 @@ def evaluate(
     """Measure a checkpoint on data sets, or mask files against the true masks.
 
     With --checkpoint, the data are --data, or else practice images of the task that were not trained on. With --predictions, the
-    truth is --masks or one --data.
+    truth is --masks or one --data; several --predictions NAME=DIR give one table, and how far each method is behind the best.
 
     Numbers of the protocol standard equal PySODMetrics and scikit-learn; release is what the authors of FOCUS print (binarised maps).
+
+    Example: focus evaluate --predictions maps/ --masks masks/ --missing skip
     """
     _check_call(checkpoint, predictions, masks, data)
-    inputs = [Path(text) for text in (checkpoint, predictions, masks, *data) if text]
+    methods = _methods(predictions)
+    inputs = [Path(text) for text in (checkpoint, *methods.values(), masks, *data) if text]
     for kind, (file, begins) in {
         "a table": (csv_file, b"protocol,data,source,images"),
         "a LaTeX table": (latex_file, b"\\begin{tabular}{llr"),
@@ -78,13 +98,18 @@ def evaluate(
     }.items():
         if file:
             refuse_to_replace(file, kind=kind, begins=begins, inputs=inputs)
+    from ..evaluation import comparison as comparing
     from ..evaluation.tables import as_csv, as_latex, tables
     from ..plugin.registry import registry
 
     task = registry().find_task(task_plugin).get() if task_plugin else None
     seen: dict[str, Any] = {}
-    if predictions:
-        sections = [_measure_files(predictions, masks or data[0], data_root, task, protocol, report_file is not None)]
+    comparison = None
+    if methods:
+        keep_scores = report_file is not None or len(methods) > 1
+        truth = _Truth(masks or data[0], data_root, missing, resize)
+        sections = [_measure_files(*method, truth, task, protocol, keep_scores) for method in methods.items()]
+        comparison = _compare(sections, task)
     else:
         assert checkpoint is not None  # _check_call has seen to it
         model = _load(checkpoint, device, prediction)
@@ -94,9 +119,9 @@ def evaluate(
         sections = [_measure_model(model, name, data_root, task, protocol, batch_size, report_file is not None) for name in references]
     made = tables([section.evaluation for section in sections], task.metrics if task else METRICS)
     if csv_file:
-        _write(csv_file, as_csv(made))
+        _write(csv_file, as_csv(made, comparison.columns() if comparison else None))
     if latex_file:
-        _write(latex_file, as_latex(made))
+        _write(latex_file, as_latex(made) + (f"\n{comparing.as_latex(comparison)}" if comparison else ""))
     if report_file:
         from ..evaluation.report import render
 
@@ -104,13 +129,50 @@ def evaluate(
     if as_json:
         from ..evaluation.metrics import PROTOCOLS
 
+        if comparison:
+            seen["comparison"] = comparison.as_json()
         print_json({"results": [section.evaluation.as_json() for section in sections], "protocol": asdict(PROTOCOLS[protocol]), **seen})
     else:
-        _print(made, sections)
+        _print(made, sections, comparison)
 
 
-def _check_call(checkpoint: str | None, predictions: Path | None, masks: Path | None, data: Sequence[str]) -> None:
-    if (checkpoint is None) == (predictions is None):
+def _methods(predictions: Sequence[str]) -> dict[str, Path]:
+    """Folders of maps by the name of their method; one alone without a name is this run's."""
+    from ..evaluation.tables import OWN
+
+    found: dict[str, Path] = {}
+    for given in predictions:
+        name, equals, place = given.partition("=")
+        path = Path(given if Path(given).is_dir() or not equals else place)
+        named = path != Path(given)
+        if not path.is_dir():
+            raise ConfigError(f"--predictions {given}: there is no folder {path}; give DIR, or NAME=DIR for several methods")
+        label = name if named else OWN if len(predictions) == 1 else path.name
+        if not label or label in found:
+            raise ConfigError(f"--predictions {given}: two methods are called {label!r}; name them with NAME=DIR")
+        found[label] = path
+    return found
+
+
+def _compare(sections: Sequence[Section], task: Task | None) -> Comparison | None:
+    from ..evaluation.comparison import compare
+
+    evaluations = [section.evaluation for section in sections]
+    return compare(evaluations, task.metrics if task else METRICS) if len(evaluations) > 1 else None
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """What prediction files are measured against, and how."""
+
+    reference: Path | str
+    root: Path | None
+    missing: Missing
+    resize: bool
+
+
+def _check_call(checkpoint: str | None, predictions: Sequence[str], masks: Path | None, data: Sequence[str]) -> None:
+    if (checkpoint is None) == (not predictions):
         raise ConfigError("give either --checkpoint, to measure a model, or --predictions, to measure mask files")
     if masks and not predictions:
         raise ConfigError("--masks goes with --predictions; the data of a checkpoint are given with --data")
@@ -139,26 +201,32 @@ def _load(checkpoint: str, device: str, prediction: Mapping[str, Any]) -> Model:
     return model
 
 
-def _measure_files(
-    predictions: Path, truth: Path | str, data_root: Path | None, task: Task | None, protocol: str, keep_scores: bool
-) -> Section:
+def _measure_files(method: str, folder: Path, truth: _Truth, task: Task | None, protocol: str, keep_scores: bool) -> Section:
+    from dataclasses import replace
+
     from ..data.pairs import find_pairs
     from ..evaluation.report import section_of_files
-    from ..evaluation.samples import pair_predictions, published_figures
+    from ..evaluation.samples import match_predictions, published_figures
     from ..evaluation.scoring import evaluate_files
+    from ..evaluation.tables import OWN
 
-    by_name = isinstance(truth, str)
-    predicted = pair_predictions(predictions, find_pairs(truth, task=task, root=data_root) if isinstance(truth, str) else truth)
-    with Progress(len(predicted), "measured") as progress:
+    reference = truth.reference
+    pairs = find_pairs(reference, task=task, root=truth.root) if isinstance(reference, str) else reference
+    matched = match_predictions(folder, pairs, missing=truth.missing, resize=truth.resize)
+    if matched.suffix:
+        note(f"{folder}: {matched.suffix!r} behind the names of the maps is disregarded")
+    with Progress(len(matched.predicted), "measured" if method == OWN else f"{method}: measured") as progress:
         evaluation = evaluate_files(
-            predicted,
-            data=str(truth),
+            matched.predicted,
+            data=str(reference),
             protocol=protocol,
-            published=published_figures(str(truth), task) if by_name else None,
+            published=published_figures(reference, task) if isinstance(reference, str) else None,
             keep_scores=keep_scores,
             on_done=progress.advance,
         )
-    return section_of_files(evaluation, predicted)
+    lonely, left_out = len(matched.missing), len(matched.surplus)
+    stamped = replace(evaluation, source=method, missing=lonely, missing_as=truth.missing if lonely else "", surplus=left_out)
+    return section_of_files(stamped, matched.predicted)
 
 
 def _measure_model(
@@ -183,23 +251,27 @@ def _measure_model(
     return section_of_model(evaluation, model, samples)
 
 
-def _print(made: Sequence[Table], sections: Sequence[Section]) -> None:
+def _print(made: Sequence[Table], sections: Sequence[Section], comparison: Comparison | None) -> None:
     import sys
 
     from rich.console import Console
 
+    from ..evaluation import comparison as comparing
     from ..evaluation.tables import LABELS, rich_table, title
 
     console = Console(width=None if sys.stdout.isatty() else 160)
     for table in made:
         console.print(title(table), highlight=False)
         console.print(rich_table(table))
+    if comparison:
+        console.print(comparison.title, highlight=False)
+        console.print(comparing.rich_table(comparison))
     for section in sections:
         evaluation = section.evaluation
         for metric, count in evaluation.undefined.items():
             if metric in made[0].metrics:
                 note(
-                    f"{evaluation.data}: {LABELS[metric]} is undefined for {count} of {evaluation.count} images, which its mean leaves out"
+                    f"{evaluation.label}: {LABELS[metric]} is undefined for {count} of {evaluation.count} images, which its mean leaves out"
                 )
 
 

@@ -76,14 +76,14 @@ def render(sections: Sequence[Section], tables: Sequence[Table], metric: str) ->
     body += [page.heading("Curves"), page.drawing((11, 3.4), lambda figure: _draw_curves(figure, evaluations))]
     body += [_examples(section, metric) for section in sections]
     body += [_every_image(evaluation, tables[0].metrics) for evaluation in evaluations]
-    return page.page(f"Evaluation: {', '.join(evaluation.data for evaluation in evaluations)}", body)
+    return page.page(f"Evaluation: {', '.join(evaluation.label for evaluation in evaluations)}", body)
 
 
 def _undefined(evaluation: Evaluation) -> Markup:
     if not evaluation.undefined:
         return Markup()
     said = ", ".join(f"{LABELS[name]} for {count}" for name, count in evaluation.undefined.items())
-    return page.paragraph(f"{evaluation.data}: undefined, and left out of the mean, {said} of {evaluation.count} images.")
+    return page.paragraph(f"{evaluation.label}: undefined, and left out of the mean, {said} of {evaluation.count} images.")
 
 
 def _draw_curves(figure: Figure, evaluations: Sequence[Evaluation]) -> None:
@@ -91,7 +91,7 @@ def _draw_curves(figure: Figure, evaluations: Sequence[Evaluation]) -> None:
     precision_recall, f_beta, e_measure = figure.subplots(1, 3)
     for evaluation in evaluations:
         curves, thresholds = evaluation.curves, np.arange(255, -1, -1)
-        precision_recall.plot(curves["recall"], curves["precision"], label=evaluation.data[-40:])
+        precision_recall.plot(curves["recall"], curves["precision"], label=evaluation.label[-40:])
         f_beta.plot(thresholds, curves["f_beta"])
         e_measure.plot(thresholds, curves["e_measure"])
     labels = (("recall", "precision"), ("threshold", "F (β² = 0.3)"), ("threshold", "E"))
@@ -102,7 +102,7 @@ def _draw_curves(figure: Figure, evaluations: Sequence[Evaluation]) -> None:
 
 
 def _examples(section: Section, metric: str) -> Markup:
-    parts = [page.heading(f"{section.evaluation.data}: best, median and worst by {LABELS[metric]}")]
+    parts = [page.heading(f"{section.evaluation.label}: best, median and worst by {LABELS[metric]}")]
     parts.append(page.paragraph("Errors, at one half of the range: foreground that was missed is blue, background that was marked is red."))
     chosen = best_median_worst(section.evaluation.scores, metric)
     if not chosen:
@@ -141,5 +141,5 @@ def _errors(view: View) -> NDArray[np.uint8]:
 def _every_image(evaluation: Evaluation, metrics: Sequence[str]) -> Markup:
     """All numbers of all images; a click on a column sorts by it."""
     rows = [[score.name, *(number(name, score.values) for name in metrics)] for score in evaluation.scores]
-    parts = [page.heading(f"{evaluation.data}: every image"), page.paragraph("Click a column to sort by it.")]
+    parts = [page.heading(f"{evaluation.label}: every image"), page.paragraph("Click a column to sort by it.")]
     return page.joined([*parts, page.sortable(["image", *(LABELS[name] for name in metrics)], rows)])

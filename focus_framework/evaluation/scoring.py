@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -22,6 +22,7 @@ from ..plugin.interfaces import METRICS
 from ..runtime import allowed_processors
 from .metrics import CURVES, Totals, compute
 from .samples import Grey, Mask, Predicted, Sample
+from .tables import OWN
 
 if TYPE_CHECKING:
     from ..inference.model import Model, Result
@@ -53,15 +54,46 @@ class Evaluation:
     """Figures of others; all that are known were made by the protocol ``release``."""
     scores: tuple[Score, ...] = ()
     """Those of each image, where they were asked for."""
+    source: str = OWN
+    """Whose maps these are."""
+    resized: int = 0
+    """Maps that had another size than their mask."""
+    missing: int = 0
+    """Masks without a map."""
+    missing_as: str = ""
+    """What became of these: ``skip`` or ``zero``."""
+    surplus: int = 0
+    """Maps without a mask, which were left out."""
+
+    @property
+    def label(self) -> str:
+        """The data set, and whose maps these are where that is not clear."""
+        return self.data if self.source == OWN else f"{self.source}, {self.data}"
+
+    @property
+    def stamp(self) -> tuple[str, ...]:
+        """What was done to the maps before they were measured, for the protocol."""
+        zero = self.missing_as == "zero"
+        notes = [
+            (self.resized, "maps resized to their masks, bilinearly"),
+            (self.missing, "masks without a map count as maps of zeros" if zero else "masks without a map left out"),
+            (self.surplus, "maps without a mask left out"),
+        ]
+        of = "" if self.source == OWN else f"{self.source}: "
+        return tuple(f"{of}{number} {what}" for number, what in notes if number)
 
     def as_json(self) -> dict[str, Any]:
         """What ``focus evaluate --json`` prints for it."""
         return {
             "data": self.data,
+            "source": self.source,
             "count": self.count,
             "protocol": self.protocol,
             "metrics": dict(self.metrics),
             "undefined": dict(self.undefined),
+            "resized": self.resized,
+            "missing": {"count": self.missing, "as": self.missing_as},
+            "surplus": self.surplus,
             "published": {"protocol": "release", "figures": dict(self.published)} if self.published else {},
         }
 
@@ -75,12 +107,21 @@ def evaluate_files(
     keep_scores: bool = False,
     on_done: Callable[[str], None] = lambda name: None,
 ) -> Evaluation:
-    """Grey mask files against masks, on all cores. Raises `DataError` for a file that cannot be read or has not the size of its
-    mask."""
-    jobs = ((one.name, partial(_score, one.read, protocol)) for one in predicted)
+    """Grey mask files against masks, on all cores. Raises `DataError` for a file that cannot be read, or that has not the size of its
+    mask and must not be resized."""
+    resized: list[str] = []
+
+    def read(one: Predicted) -> tuple[Grey, Mask]:
+        level, mask, was_resized = one.read_as_it_is()
+        if was_resized:
+            resized.append(one.name)  # threads may append side by side
+        return level, mask
+
+    jobs = ((one.name, partial(_score, partial(read, one), protocol)) for one in predicted)
     workers = allowed_processors()
     with _one_thread_each(), ThreadPoolExecutor(workers) as pool:
-        return _collect(_in_order(pool, jobs, 2 * workers), data, protocol, published, keep_scores, on_done)
+        evaluation = _collect(_in_order(pool, jobs, 2 * workers), data, protocol, published, keep_scores, on_done)
+    return replace(evaluation, resized=len(resized))
 
 
 def evaluate_model(

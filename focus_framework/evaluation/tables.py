@@ -48,6 +48,8 @@ class Table:
     protocol: str
     metrics: tuple[str, ...]
     rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+    """What was done to the maps before they were measured."""
 
     @property
     def header(self) -> list[str]:
@@ -76,16 +78,23 @@ def tables(evaluations: Sequence[Evaluation], metrics: Sequence[str] = METRICS) 
     if len(protocols) != 1:
         raise ConfigError(f"numbers of the protocols {' and '.join(sorted(protocols))} cannot share a table; evaluate both by one")
     protocol = protocols.pop()
-    own = [Row(e.data, OWN, e.count, e.metrics) for e in evaluations]
-    others = [Row(e.data, source, None, figures) for e in evaluations for source, figures in e.published.items()]
+    own = [Row(e.data, e.source, e.count, e.metrics) for e in evaluations]
+    others = [Row(e.data, source, None, figures) for e in _first_of_each(evaluations) for source, figures in e.published.items()]
+    notes = tuple(note for e in evaluations for note in e.stamp)
     names = tuple(metrics)
     if protocol == PUBLISHED_PROTOCOL:
-        return [Table(protocol, names, tuple(sorted([*own, *others], key=lambda row: [e.data for e in evaluations].index(row.data))))]
-    made = [Table(protocol, names, tuple(own))]
+        rows = sorted([*own, *others], key=lambda row: [e.data for e in evaluations].index(row.data))
+        return [Table(protocol, names, tuple(rows), notes)]
+    made = [Table(protocol, names, tuple(own), notes)]
     if others:
         known = tuple(name for name in METRICS if any(name in row.values for row in others))
         made.append(Table(PUBLISHED_PROTOCOL, known, tuple(others)))
     return made
+
+
+def _first_of_each(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """One evaluation a data set: several methods share the figures of others."""
+    return list({e.data: e for e in reversed(evaluations)}.values())[::-1]
 
 
 def title(table: Table) -> str:
@@ -93,8 +102,8 @@ def title(table: Table) -> str:
     from .metrics import PROTOCOLS
 
     rules = PROTOCOLS[table.protocol]
-    heading = "published figures, protocol" if all(row.source != OWN for row in table.rows) else "protocol"
-    return f"{heading} {rules.name}: {rules.map}; {rules.note}"
+    heading = "published figures, protocol" if all(row.count is None for row in table.rows) else "protocol"
+    return "; ".join((f"{heading} {rules.name}: {rules.map}", rules.note, *table.notes))
 
 
 def rich_table(table: Table) -> RichTable:
@@ -111,17 +120,25 @@ def rich_table(table: Table) -> RichTable:
     return drawn
 
 
-def as_csv(made: Sequence[Table]) -> str:
-    """All tables as one CSV, a column for the protocol of each row, full precision, metrics by their names."""
+def as_csv(made: Sequence[Table], more: Mapping[str, Mapping[str, float]] | None = None) -> str:
+    """All tables as one CSV, a column for the protocol of each row, full precision, metrics by their names.
+
+    `more` has further columns by source.
+    """
+    more = more or {}
+    further = list(dict.fromkeys(column for columns in more.values() for column in columns))
     names = [name for name in METRICS if any(name in table.metrics for table in made)]
+    noted = any(table.notes for table in made)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["protocol", "data", "source", "images", *names])
+    writer.writerow(["protocol", "data", "source", "images", *names, *further, *(["notes"] if noted else [])])
     for table in made:
         for row in table.rows:
             values = [row.values.get(name, math.nan) for name in names]
+            values += [more.get(row.source, {}).get(column, math.nan) for column in further]
             cells = ["" if math.isnan(value) else repr(value) for value in values]
-            writer.writerow([table.protocol, row.data, row.source, "" if row.count is None else row.count, *cells])
+            count = "" if row.count is None else row.count
+            writer.writerow([table.protocol, row.data, row.source, count, *cells, *(["; ".join(table.notes)] if noted else [])])
     return text.getvalue()
 
 
@@ -132,14 +149,14 @@ def as_latex(made: Sequence[Table]) -> str:
 
 def _latex(table: Table) -> str:
     arrows = [rf" $\{'down' if name in LOWER_IS_BETTER else 'up'}arrow$" for name in table.metrics]
-    header = [_escaped(label) + arrow for label, arrow in zip(table.header, ["", "", "", *arrows], strict=True)]
+    header = [latex_escaped(label) + arrow for label, arrow in zip(table.header, ["", "", "", *arrows], strict=True)]
     lines = [
         f"% {title(table)}",
         rf"\begin{{tabular}}{{llr{'r' * len(table.metrics)}}}",
         r"\toprule",
         " & ".join(header) + r" \\",
         r"\midrule",
-        *(" & ".join(_escaped(cell) for cell in cells) + r" \\" for cells in table.cells()),
+        *(" & ".join(latex_escaped(cell) for cell in cells) + r" \\" for cells in table.cells()),
         r"\bottomrule",
         r"\end{tabular}",
         "",
@@ -147,6 +164,7 @@ def _latex(table: Table) -> str:
     return "\n".join(lines)
 
 
-def _escaped(text: str) -> str:
+def latex_escaped(text: str) -> str:
+    """Text with the signs that LaTeX reads otherwise written out."""
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     return "".join(special.get(sign, f"\\{sign}" if sign in "&%$#_{}" else sign) for sign in text)
