@@ -185,28 +185,62 @@ def preview(reference: str, out: Path, count: int, size: int, task_plugin: str |
 @click.option(
     "--split", type=click.Choice(["train", "validation", "test"]), default="train", show_default=True, help="Images differ between these."
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["draw", "render"]),
+    default="draw",
+    show_default=True,
+    help="Draw them, or have a path tracer light scenes: slower, near to photographs.",
+)
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes that render [as many as there are processors].")
 @click.option("--from", "photographs", metavar="D", help="Compose them of these photographs and the masks of things in them.")
 @overwrite_option
 @json_option
 def generate(
-    task: str, out: Path, count: int, size: int, seed: int, split: Any, photographs: str | None, overwrite: bool, as_json: bool
+    task: str,
+    out: Path,
+    count: int,
+    size: int,
+    seed: int,
+    split: Any,
+    engine: str,
+    workers: int | None,
+    photographs: str | None,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Write practice images of TASK: OUT/images and OUT/masks.
 
     They are procedurally generated; with --from images=DIR,masks=DIR they are composed of photographs: objects out of focus around, spliced
     in, recoloured into their background, or throwing a shadow, as the task wants it.
+
+    With --engine render a path tracer lights scenes of bodies, photographed surfaces and panoramas (pip install
+    'focus-framework[render]'). The same call resumes where it stopped, and OUT/sheet.png shows some of them.
+
+    Example: focus data generate salient --engine render --count 500 --out practice
     """
     from ..data.generate import write_composed, write_practice
     from ..data.pairs import find_pairs
+    from ..data.preview import write_preview
+    from ..data.rendered import write_rendered
+    from ..errors import ConfigError
     from ..files.ownership import claimed
     from ..plugin.registry import registry
 
+    if engine == "render" and photographs:
+        raise ConfigError("--from composes photographs and --engine render makes scenes; give one of them")
     found = registry().find_task(task).get()
     pairs = find_pairs(photographs, task=found) if photographs else []
     sources = {parent for pair in pairs for file in (pair.image, pair.mask) for parent in (file.parent, file.parent.parent)}
     with claimed(out, "practice images", inputs=sources, overwrite=overwrite), Progress(count, "made") as progress:
         if photographs:
             write_composed(found, pairs, out, count=count, size=size, seed=seed, on_pair=progress.advance)
+        elif engine == "render":
+            made = write_rendered(
+                task, found, out, count=count, size=size, seed=seed, split=split, workers=workers, on_pair=progress.advance
+            )
+            write_preview(out / "sheet.png", f"images={out / 'images'},masks={out / 'masks'}", task=found)
+            note(f"rendered {made}, {count - made} were there before; look at {out / 'sheet.png'}")
         else:
             write_practice(found, out, count=count, size=size, seed=seed, split=split, on_pair=progress.advance)
     note(f"wrote {count} pairs to {out}")

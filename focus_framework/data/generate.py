@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import PluginError
+from ..errors import ConfigError, PluginError
 from ..files.images import write_image
 from ..plugin.calls import calling
 from ..plugin.interfaces import PracticePair, Task, resolve
 from ..plugin.kit.practice import Split, checked_pair, practice_pair
 from .pair import Pair
+from .rendered import RECORD
 
 COMPOSED = 3
 """The stream of chance of composed images, beside the splits' of `practice`."""
@@ -25,6 +26,7 @@ def write_practice(
     task: Task, out: Path, *, count: int, size: int, seed: int = 0, split: Split = "train", on_pair: Callable[[], None] = lambda: None
 ) -> None:
     """Write the first `count` practice images of a task: ``images/00000.png`` and ``masks/00000.png`` and so on."""
+    _refuse_rendered(out)
     for index in range(count):
         _write(out, index, practice_pair(task, seed=seed, split=split, index=index, size=size))
         on_pair()
@@ -40,7 +42,8 @@ def write_composed(
     if task.compose is None:
         raise PluginError(f"task {task.name} does not compose photographs; leave --from away for practice images")
     with calling(f"task {task.name}", "compose"):
-        compose = resolve(task.compose)
+        _refuse_rendered(out)
+    compose = resolve(task.compose)
     read = lru_cache(KEPT)(lambda number: pairs[number].read())
     for index in range(count):
         random = np.random.default_rng([seed, COMPOSED, index])
@@ -50,6 +53,11 @@ def write_composed(
             offered = compose(random, size, *photographs)
         _write(out, index, checked_pair(offered, size, f"task {task.name}: compose()"))
         on_pair()
+
+
+def _refuse_rendered(out: Path) -> None:
+    if (out / RECORD).exists():
+        raise ConfigError(f"{out} holds rendered images; choose another --out")
 
 
 def _write(out: Path, index: int, pair: PracticePair) -> None:

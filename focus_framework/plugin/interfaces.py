@@ -136,6 +136,9 @@ class Task:
     compose: Builder[PracticePair] | None = None
     """``compose(random, size, first, second)`` makes such a pair out of two photographs with the masks of things in them,
     `[H, W, 3]` uint8 and `[H, W]` bool of any size."""
+    render: Builder[PracticePair] | None = None
+    """``render(random, size)`` makes such a pair as `practice` does, of a scene that a path tracer lights: seconds instead of
+    milliseconds, and near to photographs. `focus_framework.plugin.kit.render` has what it needs."""
     change_colour: bool = True
     """Whether augmentation may change colours; not where colour or grain is the cue (forgery)."""
     change_sharpness: bool = True

@@ -36,6 +36,7 @@ def focus_tasks() -> Iterator[Task]:
         datasets=CAMOUFLAGE,
         practice=practice,
         compose="focus_plugins.tasks._compose:camouflage",
+        render="focus_plugins.tasks._render:camouflage",
     )
 
 

@@ -37,6 +37,7 @@ def focus_tasks() -> Iterator[Task]:
         change_sharpness=False,
         practice=practice,
         compose="focus_plugins.tasks._compose:defocus",
+        render="focus_plugins.tasks._render:defocus",
     )
 
 

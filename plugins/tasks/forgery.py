@@ -31,6 +31,7 @@ def focus_tasks() -> Iterator[Task]:
         change_sharpness=False,  # shrinking or blurring wipes out grain and compression traces, the cue
         practice=practice,
         compose="focus_plugins.tasks._compose:forgery",
+        render="focus_plugins.tasks._render:forgery",
     )
 
 

@@ -29,6 +29,7 @@ def focus_tasks() -> Iterator[Task]:
         datasets=SALIENT,
         practice=practice,
         compose="focus_plugins.tasks._compose:salient",
+        render="focus_plugins.tasks._render:salient",
     )
 
 

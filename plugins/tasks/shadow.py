@@ -38,6 +38,7 @@ def focus_tasks() -> Iterator[Task]:
         datasets=SHADOW,
         practice=practice,
         compose="focus_plugins.tasks._compose:shadow",
+        render="focus_plugins.tasks._render:shadow",
     )
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..interfaces import PracticePair
 
 Split: TypeAlias = Literal["train", "validation", "test"]
+Engine: TypeAlias = Literal["draw", "render"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 SHARES = (0.03, 0.6)
 """The smallest and the largest part of a practice image that its mask covers."""
@@ -32,17 +33,20 @@ HALF_PLANE = np.array([(-2.0, 0.0), (2.0, 0.0), (2.0, 2.0), (-2.0, 2.0)])
 """A polygon that covers whatever lies on one side of its centre."""
 
 
-def practice_pair(task: Task, *, seed: int, split: Split, index: int, size: int) -> PracticePair:
+def practice_pair(task: Task, *, seed: int, split: Split, index: int, size: int, engine: Engine = "draw") -> PracticePair:
     """Practice image `index` of a split: RGB pixels `[size, size, 3]` uint8 and its mask `[size, size]` bool.
 
-    The arguments alone decide the result. Raises `PluginError` where the task makes no practice images or wrong ones.
+    The arguments alone decide the result; `engine` says whether the task draws it (milliseconds) or renders it (seconds). Raises
+    `PluginError` where the task makes no practice images of that kind or wrong ones.
     """
-    if task.practice is None:
-        raise PluginError(f"task {task.name} makes no practice images; give it images with --data")
+    make, call = (task.practice, "practice()") if engine == "draw" else (task.render, "render()")
+    if make is None:
+        lacks = "makes no practice images; give it images with --data"
+        raise PluginError(f"task {task.name} {lacks if engine == 'draw' else 'renders no practice images; leave --engine render away'}")
     random = np.random.default_rng([seed, SPLITS.index(split), index])
-    with calling(f"task {task.name}", "practice()"):
-        offered: Any = resolve(task.practice)(random, size)
-    return checked_pair(offered, size, f"task {task.name}: practice()")
+    with calling(f"task {task.name}", call):
+        offered: Any = resolve(make)(random, size)
+    return checked_pair(offered, size, f"task {task.name}: {call}")
 
 
 def checked_pair(offered: Any, size: int, source: str) -> PracticePair:
