@@ -13,6 +13,7 @@ import ctypes
 import math
 import os
 import sys
+import time
 import warnings
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 SPINS = 1000
 """Rounds that a thread spins at a barrier before it sleeps. libgomp's own 300,000 burn the time slice of the thread that is waited
 for wherever another process needs a core; `benchmarks/busy.py` measures this."""
+BUSY = 0.8
+"""A process that gets less of the processor time that it wants runs on a busy machine."""
+SHORT = 0.6
+"""One that gets less than this cannot keep to a time budget."""
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Of glibc's <malloc.h>."""
 KEEPING = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
@@ -114,6 +119,44 @@ def _text(path: Path) -> str:
         return path.read_text()
     except OSError:
         return ""
+
+
+class ProcessorShare:
+    """How much of the processor time that this process wanted it got, since this was made.
+
+    The system counts for each thread how long it ran and how long it could have run but had to wait for a processor. It says so on Linux
+    alone, and a thread that has ended is not counted.
+    """
+
+    def __init__(self) -> None:
+        self._begin = _scheduled()
+
+    def now(self) -> float | None:
+        """0 to 1; None where the system does not say, or nothing was wanted."""
+        if not self._begin:
+            return None
+        ran = waited = 0
+        for thread, (its_run, its_wait) in _scheduled().items():
+            before = self._begin.get(thread, (0, 0))
+            ran, waited = ran + its_run - before[0], waited + its_wait - before[1]
+        return ran / (ran + waited) if ran + waited > 0 else None
+
+
+def _scheduled() -> dict[str, tuple[int, int]]:
+    """Nanoseconds that each thread of this process ran, and waited for a processor."""
+    found = {}
+    for text in Path("/proc/self/task").glob("*/schedstat"):
+        if len(numbers := _text(text).split()) == 3:  # empty for a thread that has just ended
+            found[text.parent.name] = (int(numbers[0]), int(numbers[1]))
+    return found
+
+
+def share_of_a_moment(seconds: float = 0.3) -> float | None:
+    """What one thread that wants a processor all the time gets of it now. Works for so long; None as of `ProcessorShare`."""
+    share, begin = ProcessorShare(), time.monotonic()
+    while time.monotonic() - begin < seconds:
+        pass
+    return share.now()
 
 
 def keep_memory() -> bool:

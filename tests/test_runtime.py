@@ -6,11 +6,13 @@ import ctypes
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from focus_framework import runtime
+from focus_framework.training.record.summary import Summary
 
 CLEAN = {name: value for name, value in os.environ.items() if name not in (*runtime.WAITING, "OMP_NUM_THREADS")}
 
@@ -24,6 +26,7 @@ def fresh(code: str, **environment: str) -> str:
 SHOW = """
 import os, sys
 from focus_framework import runtime
+from focus_framework.training.record.summary import Summary
 done = runtime.prepare()
 print(os.environ.get('GOMP_SPINCOUNT'), done.waiting, 'torch' in sys.modules)
 """
@@ -126,3 +129,47 @@ def test_memory_that_is_kept_is_not_faulted_in_again() -> None:
     assert kept == "False"
     if number < 200:
         pytest.skip("huge pages: 32 MiB take few faults here")
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").is_file(), reason="the system does not say how long threads wait")
+def test_the_share_is_what_the_clocks_say() -> None:
+    """One thread that always wants: what it got is its processor time, what it wanted is the time on the wall."""
+    share, wall, processor = runtime.ProcessorShare(), time.perf_counter(), time.process_time()
+    while time.perf_counter() - wall < 0.4:
+        pass
+    got = share.now()
+    expected = (time.process_time() - processor) / (time.perf_counter() - wall)
+    assert got == pytest.approx(expected, abs=0.1)
+
+
+def test_where_the_system_does_not_say_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "_scheduled", dict)
+    assert runtime.ProcessorShare().now() is None and runtime.share_of_a_moment(0.0) is None
+
+
+def summary(share: float | None, minutes: float | None) -> Summary:
+    here = Path()
+    return Summary(here, here, here, 120, 60.0, {}, {}, {}, None, processor_share=share, minutes=minutes)
+
+
+@pytest.mark.parametrize(
+    ("share", "minutes", "said", "unsaid"),
+    [
+        (0.4, 1.0, ["40% of the time it wanted", "--steps 300"], []),
+        (0.4, None, ["40% of the time it wanted"], ["--steps"]),
+        (0.7, 1.0, ["70% of the time it wanted"], ["--steps"]),
+        (0.95, 1.0, [], ["wanted"]),
+        (None, 1.0, [], ["wanted"]),
+    ],
+)
+def test_a_time_budget_on_a_busy_machine_is_told(share: float | None, minutes: float | None, said: list[str], unsaid: list[str]) -> None:
+    told = summary(share, minutes).delay
+    assert all(part in told for part in said) and not any(part in told for part in unsaid)
+
+
+def test_the_doctor_says_that_the_machine_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    from focus_framework.deploy import doctor
+
+    for share, busy in ((0.3, True), (0.97, False), (None, False)):
+        monkeypatch.setattr(doctor, "share_of_a_moment", lambda share=share: share)
+        assert any("the machine is busy" in problem for problem in doctor.examine("cpu")["problems"]) == busy

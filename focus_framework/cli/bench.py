@@ -23,12 +23,15 @@ def bench(
     from ..deploy.bench import bench as measure
     from ..deploy.bench import rows
     from ..inference.device import choose_device
+    from ..runtime import BUSY
 
     config = resolve("salient", preset=preset, assignments=assignments).config
     side = image_size or config.preprocessing.size
     result = measure(config, image_size=side, batch_size=batch_size, device=choose_device(device), repeats=repeats)
     for name, why in result["skipped"].items():
         note(f"{name} left out: {why}")
+    if result["processor_share"] is not None and result["processor_share"] < BUSY:
+        note(f"the machine is busy: {result['processor_share']:.0%} of the wanted processor time was had; these times hold for that alone")
     if as_json:
         print_json(result)
         return

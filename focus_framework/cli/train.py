@@ -124,8 +124,11 @@ def train(
     if dry_run:
         _rehearse(resolved, entry, as_json)
         return
+    from ..runtime import keep_memory
     from ..training.processes.stopping import StoppedError
     from ..training.run import train as run
+
+    keep_memory()  # a step takes and frees the same buffers again and again
 
     try:
         with Progress(1, "trained") as progress:
@@ -200,7 +203,7 @@ def _show_summary(summary: Summary, task: Task) -> None:
         ranked = sorted(summary.baselines.items(), key=lambda row: row[1], reverse=task.primary_metric not in LOWER_IS_BETTER)
         told = ", ".join(f"{name} {score:.4f}" for name, score in ranked)
         click.echo(f"{task.primary_metric} of the best non-learned baseline, on the test images: {told}")
-    click.echo(f"{summary.steps} steps in {summary.seconds:.0f} s")
+    click.echo(f"{summary.steps} steps in {summary.seconds:.0f} s{summary.delay}")
     places = {
         "best checkpoint": summary.best,
         "latest": summary.checkpoint,

@@ -22,6 +22,7 @@ from ..model.encoder import EnhancedEncoder
 from ..model.losses import Targets, losses
 from ..model.network import MULTIPLE, Network
 from ..model.ops.choice import VARIABLE, Backend
+from ..runtime import ProcessorShare
 from ..training.optimizer import build_optimizer
 from ..training.randomness import Draws
 
@@ -32,10 +33,11 @@ WARM_UP = 1
 def bench(config: RunConfig, *, image_size: int, batch_size: int, device: torch.device, repeats: int) -> dict[str, Any]:
     """Medians in milliseconds for each implementation of the op that can run on `device`.
 
-    Returns ``{"device", "threads", "torch", "image_size", "batch_size", "preset", "parameters", "results": {implementation:
-    {"inference": stages, "training": stages}}, "skipped": {implementation: why}}``; stages are in the order in which they run and
-    end with "total". "deformable attention" is a part of the stages around it. Weights and images are random, on which no time
-    depends; the refiner is left out. The implementations take turns, so that other work of the machine meets both.
+    Returns ``{"device", "threads", "processor_share", "torch", "image_size", "batch_size", "preset", "parameters", "results":
+    {implementation: {"inference": stages, "training": stages}}, "skipped": {implementation: why}}``; stages are in the order in which
+    they run and end with "total". "processor_share" is that of the wanted processor time which was had, None where it is not known.
+    "deformable attention" is a part of the stages around it. Weights and images are random, on which no time depends; the refiner is left
+    out. The implementations take turns, so that other work of the machine meets both.
     """
     side = -(-image_size // MULTIPLE) * MULTIPLE
     torch.manual_seed(config.training.seed)
@@ -51,6 +53,7 @@ def bench(config: RunConfig, *, image_size: int, batch_size: int, device: torch.
     runs: dict[str, dict[str, list[Milliseconds]]] = {}
     for possible in _possible(device, skipped):
         runs[possible] = {"inference": [], "training": []}
+    processor = ProcessorShare()
     for _ in range(WARM_UP + repeats):
         for name, kinds in runs.items():
             with _implementation(name):
@@ -59,6 +62,7 @@ def bench(config: RunConfig, *, image_size: int, batch_size: int, device: torch.
     return {
         "device": str(device),
         "threads": torch.get_num_threads(),
+        "processor_share": processor.now(),
         "torch": torch.__version__,
         "preset": config.preset,
         "image_size": side,

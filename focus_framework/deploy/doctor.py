@@ -13,6 +13,7 @@ from ..errors import FocusError
 from ..inference.device import choose_device, title
 from ..model import ops
 from ..plugin.registry import registry
+from ..runtime import BUSY, allowed_processors, share_of_a_moment
 
 PACKAGES = ("focus-framework", "focus-framework-ops", "torch", "torchvision", "timm", "open_clip_torch", "kornia", "numpy")
 
@@ -21,7 +22,8 @@ def examine(device: str = "auto") -> dict[str, Any]:
     """Facts about this installation.
 
     Keys: ``python``, ``platform``, ``packages`` (name to version, None where not installed), ``device`` (``name``, ``asked``, ``error``,
-    ``threads``, ``cpus``), ``ops`` (`focus_framework.ops.describe`), ``plugins`` (``ok``: how many, ``broken``: name to error) and
+    ``threads``, ``cpus``, ``allowed``: processors that this process may use, ``processor_share``: what a thread gets of one now),
+    ``ops`` (`focus_framework.ops.describe`), ``plugins`` (``ok``: how many, ``broken``: name to error) and
     ``problems``: sentences that each end with what to do. A device that cannot be used is one of the problems, not an exception.
     """
     found: dict[str, Any] = {
@@ -46,7 +48,8 @@ def _version(package: str) -> str | None:
 
 
 def _device(asked: str) -> dict[str, Any]:
-    found = {"asked": asked, "error": None, "threads": torch.get_num_threads(), "cpus": os.cpu_count()}
+    found: dict[str, Any] = {"asked": asked, "error": None, "threads": torch.get_num_threads(), "cpus": os.cpu_count()}
+    found |= {"allowed": allowed_processors(), "processor_share": share_of_a_moment()}
     try:
         device = choose_device(asked)
     except FocusError as error:
@@ -59,6 +62,12 @@ def _problems(found: dict[str, Any]) -> list[str]:
     chosen = found["ops"]
     if chosen["backend"] == "reference" and chosen["requested"] != "reference":
         problems.append(f"deformable attention runs in plain PyTorch, slowly: {chosen['reason']}; run: {chosen['change']}")
+    share = found["device"]["processor_share"]
+    if share is not None and share < BUSY:
+        problems.append(
+            f"the machine is busy: a thread gets {share:.0%} of a processor now; measured times hold for that alone, and a training run's "
+            "length is better given by --steps than by --minutes"
+        )
     for name, error in found["plugins"]["broken"].items():
         problems.append(f"plugin {name} is broken: {error}; see: focus plugins info {name}")
     return problems
@@ -69,10 +78,11 @@ def lines(found: dict[str, Any]) -> list[str]:
     device, chosen = found["device"], found["ops"]
     packages = [f"{name} {number or '(not installed)'}" for name, number in found["packages"].items()]
     native = f"{chosen['version']}, {_build(chosen['build'])}" if chosen["version"] else chosen["error"] or "not installed"
+    threads = f"{device['threads']} threads, {device['allowed']} of {device['cpus']} processors"
     return [
         f"python          {found['python']} on {found['platform']}",
         f"packages        {', '.join(packages)}",
-        f"device          {device['name']} ({device['title']}), {device['threads']} threads, {device['cpus']} processors",
+        f"device          {device['name']} ({device['title']}), {threads}",
         f"attention op    {chosen['backend']}: {chosen['reason']}",
         f"  to change it  {chosen['change']}",
         f"  compiled op   {native}",

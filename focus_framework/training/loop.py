@@ -17,6 +17,7 @@ from ..checkpoint import assembled, write_checkpoint
 from ..data.dataset import Images
 from ..inference.model import Model
 from ..plugin.interfaces import LOWER_IS_BETTER, Task
+from ..runtime import ProcessorShare
 from .fitting import find_parts
 from .health import DivergedError, Health, are_finite
 from .memory import memory_in_use
@@ -68,6 +69,8 @@ class Trainer:
         plan = self.config.training
         self.health = Health(folder, update.accelerator, update.team, limit=plan.bad_steps, scaled=update.accelerator.scaler is not None)
         self.step, self.seconds, self.stale = 0, 0.0, 0
+        self.processor_share: float | None = None
+        """Of the processor time that the steps of this process wanted; None where that is not known."""
         self.best: float | None = None
         self.scores: dict[str, float] = {}
         self.skipped: list[str] = []
@@ -101,6 +104,7 @@ class Trainer:
         with Signals() as signals, self.team.noticing_loss(self.folder), Log(folder, self.config, start=self.step) as log:
             mark = (time.monotonic(), self.step)
             started = time.monotonic() - self.seconds
+            processor = ProcessorShare()
             unfitted = plan.auto_batch
             for batch in batches:
                 if unfitted:
@@ -123,6 +127,7 @@ class Trainer:
                     log.write(record)
                 on_progress(Progress(self.step, self.share, record, self.seconds * (1 - self.share) / max(self.share, 1e-9)))
                 if self.ended:
+                    self.processor_share = processor.now()
                     break
                 if signal:
                     self.save(self._sound_state())

@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +151,7 @@ def _finish(trainer: Trainer, data: RunData, folder: Path) -> Summary:
     places = (folder, folder / LATEST, folder / BEST)
     skipped = tuple(trainer.skipped)
     summary = Summary(*places, trainer.step, trainer.seconds, trainer.scores, test, baselines, samples, skipped, failed)
+    summary = replace(summary, processor_share=trainer.processor_share, minutes=trainer.config.training.minutes)
     where = {"Data": f"{config.data.train}: {data.summary}", "Device": title(trainer.device), "Processes": str(trainer.team.size)}
     write_report(summary, trainer.config, best.description, where, shown)
     return summary

@@ -135,7 +135,7 @@ def _facts(summary: Summary, config: RunConfig, best: Mapping[str, Any], where: 
         "Preset": config.preset,
         **({"Starts from": _parent(best["parent"])} if "parent" in best else {}),
         **where,
-        "Length": f"{summary.steps} steps of {plan.batch_size} images, {summary.seconds:.0f} s",
+        "Length": f"{summary.steps} steps of {plan.batch_size} images, {summary.seconds:.0f} s{summary.delay}",
         "Seed": str(plan.seed),
         "Precision": plan.precision,
         "Deformable attention": best["ops"],
