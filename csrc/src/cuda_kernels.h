@@ -55,15 +55,25 @@ struct Lanes {
 };
 
 // Calls `work` with the first channel of each vector of a lane: once, and without a loop, where the number of channels is known.
-template <class S, int kChannels, class Work>
+// There the vectors of neighbouring lanes begin kStep channels apart.
+template <class S, int kChannels, int kStep, class Work>
 FOCUS_OPS_DEVICE void each_vector(int lane, int channels, const Work& work) {
-  constexpr int kVector = Lanes<S, kChannels>::kVector, kCount = Lanes<S, kChannels>::kCount;
   if constexpr (kChannels != 0) {
-    work(lane * kVector);
+    work(lane * kStep);
   } else {
-    for (int c = lane * kVector; c < channels; c += kCount * kVector) work(c);
+    for (int c = lane; c < channels; c += Lanes<S, kChannels>::kCount) work(c);
   }
 }
+
+// How the backward pass parts the channels of a lane. Sums are in float and four are added at once, so that a lane with eight
+// channels of a half type adds twice. Each time neighbouring lanes add to neighbouring bytes, and whole sectors of 32 bytes are
+// touched: a lane has four channels in one half of the head and four in the other.
+template <class S, int kChannels>
+struct Parts {
+  static constexpr int kVector = Lanes<S, kChannels>::kVector;
+  static constexpr int kCount = kVector * static_cast<int>(sizeof(Real<S>)) > 16 ? kVector * static_cast<int>(sizeof(Real<S>)) / 16 : 1;
+  static constexpr int kSize = kVector / kCount, kStep = kChannels / kCount;
+};
 
 template <class T, int kCount>
 struct alignas(sizeof(T) * kCount) Pack {
@@ -79,17 +89,14 @@ FOCUS_OPS_DEVICE Pack<S, kVector> fetch(const S* from, bool wanted = true) {
     int4 bits{0, 0, 0, 0};
     if (wanted) bits = __ldg(reinterpret_cast<const int4*>(from));
     pack = *reinterpret_cast<const Pack<S, kVector>*>(&bits);
+  } else if constexpr (sizeof(pack) == 8) {
+    int2 bits{0, 0};
+    if (wanted) bits = __ldg(reinterpret_cast<const int2*>(from));
+    pack = *reinterpret_cast<const Pack<S, kVector>*>(&bits);
   } else {
     if (wanted) pack = *reinterpret_cast<const Pack<S, kVector>*>(from);
   }
   return pack;
-}
-
-template <class S, int kVector>
-FOCUS_OPS_DEVICE void load(const S* from, Real<S> (&to)[kVector]) {
-  const Pack<S, kVector> pack = fetch<S, kVector>(from);
-#pragma unroll
-  for (int i = 0; i < kVector; ++i) to[i] = static_cast<Real<S>>(pack.items[i]);
 }
 
 template <class S, int kVector>
@@ -116,7 +123,7 @@ FOCUS_OPS_DEVICE void add_four(float*, float, float, float, float) {}
 
 // Adds to memory that other threads add to as well.
 template <class R, int kVector>
-FOCUS_OPS_DEVICE void add(R* to, R factor, const R (&values)[kVector]) {
+FOCUS_OPS_DEVICE void add(R* to, R factor, const R* values) {
   if constexpr (kVectorAdd && sizeof(R) == 4 && kVector % 4 == 0) {
 #pragma unroll
     for (int i = 0; i < kVector; i += 4) {
@@ -278,7 +285,7 @@ __global__ void __launch_bounds__(kThreads)
   const Weights<R> weights = weights_of<kCount>(p, samples, group.row, group.lane);
   if (!group.live) return;  // there are no shuffles after this
   const S* head = value + group.batch * p.length * stride + group.head * channels;
-  each_vector<S, kChannels>(group.lane, channels, [&](int c) {
+  each_vector<S, kChannels, kVector>(group.lane, channels, [&](int c) {
     R sum[kVector];
 #pragma unroll
     for (int i = 0; i < kVector; ++i) sum[i] = weights.nothing();
@@ -308,22 +315,31 @@ __global__ void __launch_bounds__(kThreads)
 
 // Adds to `dot` the products of the output's gradient and the four pixels of a sample, over the channels of this lane that start
 // at `c`; on the way the pixels' gradients grow.
-template <class S, int kVector>
+template <class S, int kChannels, int kVector = Lanes<S, kChannels>::kVector>
 FOCUS_OPS_DEVICE void backward_corners(const S* pixels, Real<S>* grad_pixels, int stride, int width,
                                        const Corners<Real<S>>& corners, Real<S> weight, const Real<S> (&gradient)[kVector],
                                        Real<S> (&dot)[4]) {
   using R = Real<S>;
-  Pack<S, kVector> around[4];
+  using P = Parts<S, kChannels>;
+  Pack<S, P::kSize> around[4][P::kCount];
 #pragma unroll
   for (int corner = 0; corner < 4; ++corner) {
-    around[corner] = fetch<S, kVector>(pixels + corners.offset(corner, width, stride), corners.inside(corner));
+#pragma unroll
+    for (int part = 0; part < P::kCount; ++part) {
+      const S* from = pixels + corners.offset(corner, width, stride) + part * P::kStep;
+      around[corner][part] = fetch<S, P::kSize>(from, corners.inside(corner));
+    }
   }
 #pragma unroll
   for (int corner = 0; corner < 4; ++corner) {
     if (!corners.inside(corner)) continue;
 #pragma unroll
-    for (int i = 0; i < kVector; ++i) dot[corner] += gradient[i] * static_cast<R>(around[corner].items[i]);
-    if (grad_pixels) add<R, kVector>(grad_pixels + corners.offset(corner, width, stride), corners.share(corner) * weight, gradient);
+    for (int i = 0; i < kVector; ++i) dot[corner] += gradient[i] * static_cast<R>(around[corner][i / P::kSize].items[i % P::kSize]);
+    if (!grad_pixels) continue;
+    R* to = grad_pixels + corners.offset(corner, width, stride);
+    const R factor = corners.share(corner) * weight;
+#pragma unroll
+    for (int part = 0; part < P::kCount; ++part) add<R, P::kSize>(to + part * P::kStep, factor, gradient + part * P::kSize);
   }
 }
 
@@ -341,8 +357,17 @@ __global__ void __launch_bounds__(kThreads, (kBackwardBlocks<S, kChannels>))
   const Group group = this_group<kCount>(p);
   const Weights<R> weights = weights_of<kCount>(p, samples, group.row, group.lane);
   const S* grad_row = grad_output + group.row * channels;
+  using P = Parts<S, kChannels>;
   R gradient[kVector];
-  if constexpr (kChannels != 0) load<S, kVector>(grad_row + group.lane * kVector, gradient);
+  const auto load_gradient = [&](int c) {
+#pragma unroll
+    for (int part = 0; part < P::kCount; ++part) {
+      const Pack<S, P::kSize> pack = fetch<S, P::kSize>(grad_row + c + part * P::kStep);
+#pragma unroll
+      for (int i = 0; i < P::kSize; ++i) gradient[part * P::kSize + i] = static_cast<R>(pack.items[i]);
+    }
+  };
+  if constexpr (kChannels != 0) load_gradient(group.lane * P::kSize);
   const int count = p.levels * p.points;
   PairOf<R>* grad_positions = reinterpret_cast<PairOf<R>*>(gradients.positions) + group.row * count;
   R* grad_weights = gradients.weights + group.row * count;
@@ -367,10 +392,10 @@ __global__ void __launch_bounds__(kThreads, (kBackwardBlocks<S, kChannels>))
       R by_weight = 0, by_x = 0, by_y = 0;
       if (group.live && corners.anywhere()) {
         R dot[4] = {};
-        each_vector<S, kChannels>(group.lane, channels, [&](int c) {
-          if constexpr (kChannels == 0) load<S, kVector>(grad_row + c, gradient);
+        each_vector<S, kChannels, P::kSize>(group.lane, channels, [&](int c) {
+          if constexpr (kChannels == 0) load_gradient(c);
           R* grad_pixels = gradients.value ? gradients.value + first + c : nullptr;
-          backward_corners<S, kVector>(value + first + c, grad_pixels, stride, p.width[l], corners, weight, gradient, dot);
+          backward_corners<S, kChannels>(value + first + c, grad_pixels, stride, p.width[l], corners, weight, gradient, dot);
         });
         by_weight = corners.top * (corners.left * dot[0] + corners.right * dot[1]) +
                     corners.bottom * (corners.left * dot[2] + corners.right * dot[3]);

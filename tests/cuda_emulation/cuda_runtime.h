@@ -23,6 +23,9 @@ struct alignas(8) float2 {
 struct alignas(16) double2 {
   double x, y;
 };
+struct alignas(8) int2 {
+  int x, y;
+};
 struct alignas(16) int4 {
   int x, y, z, w;
 };
