@@ -25,17 +25,25 @@ cudaStream_t current_stream(int32_t device) {
 }
 
 // Starts kernels on the current stream of a device.
-struct Launch {
-  cudaStream_t stream;
+class Launch {
+ public:
+  explicit Launch(int32_t device) : stream_(current_stream(device)) {
+    if (cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, device) != cudaSuccess) processors_ = 1;
+  }
 
   template <class... Parameters, class... Values>
   void operator()(int64_t threads, void (*kernel)(Parameters...), Values... values) const {
-    const int64_t blocks = (threads + kThreads - 1) / kThreads;
+    const int size = threads < int64_t{2} * kThreads * processors_ ? kFewThreads : kThreads;
+    const int64_t blocks = (threads + size - 1) / size;
     STD_TORCH_CHECK(blocks <= std::numeric_limits<int32_t>::max(), "focus_ops: ", blocks, " blocks are more than a launch can have");
-    kernel<<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(values...);
+    kernel<<<static_cast<unsigned>(blocks), size, 0, stream_>>>(values...);
     const cudaError_t error = cudaGetLastError();
     STD_TORCH_CHECK(error == cudaSuccess, "focus_ops: the kernel could not be started: ", cudaGetErrorString(error));
   }
+
+ private:
+  cudaStream_t stream_;
+  int processors_ = 1;
 };
 
 Problem problem_of(const Geometry& g) {
@@ -78,7 +86,7 @@ Tensor run_forward(const Arguments& given) {
   if (g.batch * g.queries * g.heads * g.channels == 0) return output;
   const int32_t device = arguments.value.get_device_index();
   const torch::stable::accelerator::DeviceGuard guard(device);
-  const Launch launch{current_stream(device)};
+  const Launch launch(device);
   dispatch(arguments.value.scalar_type(), [&](auto* stored) {
     using S = std::remove_pointer_t<decltype(stored)>;
     forward<S>(launch, problem_of(g), read<S>(arguments.value), samples_of<Real<S>>(arguments), write<S>(output));
@@ -100,7 +108,7 @@ Three run_backward(const Arguments& given, const Tensor& grad_output, bool deter
   Tensor grad_positions = torch::stable::empty_like(arguments.positions);
   Tensor grad_weights = torch::stable::empty_like(arguments.weights);
   if (g.batch * g.queries * g.heads * g.samples() > 0) {
-    const Launch launch{current_stream(device)};
+    const Launch launch(device);
     const Problem p = problem_of(g);
     dispatch(stored_type, [&](auto* stored) {
       using S = std::remove_pointer_t<decltype(stored)>;

@@ -18,7 +18,8 @@
 
 namespace focus_ops::cuda {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 256;  // of a block, at most
+constexpr int kFewThreads = 64;  // where blocks of kThreads would leave multiprocessors idle
 constexpr int kMaximumLevels = 32;
 
 // Passed to kernels by value: the levels are never read from the device's memory. What is not int64_t fits into 31 bits, and so do
@@ -166,7 +167,7 @@ struct Group {
 
 template <int kCount>
 FOCUS_OPS_DEVICE Group this_group(const Problem& p) {
-  const unsigned wanted = blockIdx.x * (kThreads / kCount) + threadIdx.x / kCount, groups = static_cast<unsigned>(p.groups);
+  const unsigned wanted = blockIdx.x * (blockDim.x / kCount) + threadIdx.x / kCount, groups = static_cast<unsigned>(p.groups);
   Group group;
   group.live = wanted < groups;
   const unsigned row = group.live ? wanted : groups - 1, query = row / static_cast<unsigned>(p.heads);
@@ -430,7 +431,7 @@ __global__ void __launch_bounds__(kThreads)
     ordered_value_kernel(const __grid_constant__ Problem p, const S* grad_output, const Samples<Real<S>> samples,
                          Real<S>* grad_value) {
   using R = Real<S>;
-  const int64_t thread = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  const int64_t thread = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   const int64_t channel = thread % p.channels, head = thread / p.channels % p.heads;
   const int level = static_cast<int>(thread / p.channels / p.heads % p.levels);
   const int64_t batch = thread / p.channels / p.heads / p.levels;
@@ -456,7 +457,7 @@ __global__ void __launch_bounds__(kThreads)
 // The softmax alone, a thread a row, for the kernel above.
 template <class R>
 __global__ void __launch_bounds__(kThreads) softmax_kernel(const __grid_constant__ Problem p, const R* logits, R* weights) {
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   const int count = p.levels * p.points;
   if (row >= p.groups) return;
   const R* from = logits + row * count;

@@ -29,7 +29,7 @@
 struct Index {
   unsigned x;
 };
-inline thread_local Index threadIdx, blockIdx;
+inline thread_local Index threadIdx, blockIdx, blockDim;
 
 namespace emulation {
 
@@ -244,6 +244,7 @@ void launch(void (*kernel)(Parameters...), unsigned blocks, int threads, int, vo
       if (!stack) stack = std::make_unique_for_overwrite<char[]>(kStack);
     }
     this_block = block.get();
+    blockDim.x = static_cast<unsigned>(threads);
     for (blockIdx.x = first; blockIdx.x < blocks; blockIdx.x += kHosts) run_block(*block);
     this_block = nullptr;
   };
