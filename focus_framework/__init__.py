@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError, DataError, DeviceError, FocusError, PluginError, WeightsError
 from .plugin.hookspecs import hookimpl
-from .plugin.interfaces import Backbone, Dataset, Enhancer, Fingerprint, Prompts, Refiner, Task
+from .plugin.interfaces import Backbone, Checkpoint, Dataset, Enhancer, Figures, Fingerprint, Prompts, Refiner, Task
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Backbone",
+    "Checkpoint",
     "ConfigError",
     "DataError",
     "Dataset",
     "DeviceError",
     "Enhancer",
+    "Figures",
     "Fingerprint",
     "FocusError",
     "Model",

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from support.release import released_shapes, released_state, weight
 
 import focus_framework
-from focus_framework import ConfigError, FocusError, WeightsError
-from focus_framework.checkpoint import hub, open_checkpoint, release
+from focus_framework import FocusError, WeightsError
+from focus_framework.checkpoint import open_checkpoint, release
 from focus_framework.checkpoint.importing import import_release, read_release
 from focus_framework.checkpoint.loading import empty_network
 from focus_framework.cli.checkpoint import checkpoint as command
@@ -242,48 +242,3 @@ class TestRefusals:
         import_release(file, tmp_path / "ours.safetensors")
         with pytest.raises(WeightsError, match="of this framework already"):
             import_release(tmp_path / "ours.safetensors", tmp_path / "again.safetensors")
-
-
-class Hub:
-    """The hub's client with one repository, or without a connection."""
-
-    def __init__(self, files: list[str] | None) -> None:
-        self.files = files
-
-    def model_info(self, repository: str, **options: object) -> Hub:
-        if self.files is None:
-            raise ConnectionError("Name or service not known")
-        return self
-
-    @property
-    def siblings(self) -> list[Path]:
-        return [type("File", (), {"rfilename": name}) for name in self.files or []]
-
-
-class TestHub:
-    def connect(self, monkeypatch: pytest.MonkeyPatch, files: list[str] | None, path: Path | None = None) -> None:
-        monkeypatch.setattr("huggingface_hub.HfApi", lambda: Hub(files))
-        monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda repository, name, revision: str(path))
-
-    def test_the_only_checkpoint_is_taken_and_the_name_tells_the_task(self, file: Path, tmp_path: Path, monkeypatch) -> None:
-        (tmp_path / "model_final.pth").symlink_to(file)
-        self.connect(monkeypatch, ["README.md", "model_final.pth"], tmp_path / "model_final.pth")
-        config, _, description = open_checkpoint("hf://geshang/focus_large_dbd")
-        assert config.task == "defocus"
-        assert description["released"]["file"] == "model_final.pth"
-
-    @pytest.mark.parametrize(("files", "message"), [(["README.md"], "no .pth"), (["a.pth", "b.safetensors"], r"several.*a\.pth, b\.")])
-    def test_not_one_checkpoint(self, files: list[str], message: str, monkeypatch) -> None:
-        self.connect(monkeypatch, files)
-        with pytest.raises(WeightsError, match=message):
-            hub.fetch("hf://geshang/focus_large_sd")
-
-    def test_offline_the_error_says_what_to_fetch(self, tmp_path: Path, monkeypatch) -> None:
-        self.connect(monkeypatch, None)
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-        with pytest.raises(WeightsError, match=r"fetch the one \.pth or \.safetensors file of https://\S+/geshang/focus_large_sd/tree/v1"):
-            hub.fetch("hf://geshang/focus_large_sd@v1")
-
-    def test_a_wrong_name(self) -> None:
-        with pytest.raises(ConfigError, match="hf://owner/name"):
-            hub.fetch("hf://focus_large_sd")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_training import TINY, run, saved
+from support.training import TINY, run, saved
 from torch import nn
 
 from focus_framework import ConfigError, WeightsError

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,15 @@ from ..model.build import build_network
 from ..model.network import Network
 from .format import Description, read_checkpoint
 
+logger = logging.getLogger(__name__)
+
+FILES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".onnx")
+"""What ends like this is meant for a file, though there is none."""
 SHOWN = 8  # names of keys in an error; the rest is counted
 
 
 def open_checkpoint(reference: str | Path) -> tuple[RunConfig, Network, Description]:
-    """As `load_network`, of one of our files, a released ``.pth``, or ``hf://owner/name`` of either kind."""
+    """As `load_network`, of one of our files, a released ``.pth``, ``hf://owner/name`` of either kind, or a known name."""
     from .importing import is_released, read_release  # here: it imports this module
 
     path, name = locate(reference)
@@ -33,11 +39,19 @@ def open_checkpoint(reference: str | Path) -> tuple[RunConfig, Network, Descript
 
 def locate(reference: str | Path) -> tuple[Path, str]:
     """The file that a reference stands for, fetched where that is needed, and what says more of it than its path: the name on the hub,
-    or nothing."""
+    or nothing. A bare name that is no file is that of a known checkpoint, or of a task, for its first known one."""
     from .hub import PREFIX, fetch
+    from .known import find_known, obtain
 
-    name = str(reference) if str(reference).startswith(PREFIX) else ""
-    return fetch(name) if name else Path(reference), name
+    name, path = str(reference), Path(reference)
+    if name.startswith(PREFIX):
+        return fetch(name), name
+    if re.fullmatch(r"\w[\w.-]*", name) and path.suffix not in FILES and not path.exists():
+        known = find_known(name)
+        if known.checkpoint.name != name:
+            logger.info("task %s: %s, its first known checkpoint", name, known.checkpoint.name)
+        return obtain(known), ""
+    return path, ""
 
 
 def load_network(path: str | Path) -> tuple[RunConfig, Network, Description]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ from torch import Tensor
 from ..config.schema import RunConfig, network_settings
 from ..errors import WeightsError
 from ..model.network import Network
+from .download import sha256_of
 from .format import Description, read_checkpoint, read_description
 from .importing import is_released, read_release
 from .loading import config_of, locate
@@ -124,12 +124,6 @@ def inherit(network: Network, parent: Parent) -> Inheritance:
     network.load_state_dict(taken, strict=False)
     new, unused = (tuple(sorted(left)) for left in (places.keys() - taken.keys(), state.keys() - taken.keys()))
     return Inheritance(parent, len(taken), tuple(resized), new, unused, share)
-
-
-def sha256_of(path: Path) -> str:
-    """The checksum of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _percent(share: float) -> str:

@@ -1,4 +1,4 @@
-"""``focus checkpoint``: what a checkpoint holds, and released checkpoints turned into ours."""
+"""``focus checkpoint``: what a checkpoint holds, released checkpoints turned into ours, and those that have a name."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from .common import complete_plugins, json_option, note, print_json
+from .common import complete_plugins, fetch_shown, json_option, note, print_json
 
 
 @click.group()
 def checkpoint() -> None:
-    """Show what a checkpoint holds; import a released one."""
+    """Show what a checkpoint holds; list, fetch, import and share."""
 
 
 @checkpoint.command()
@@ -57,6 +57,77 @@ def import_(file: Path, out: Path, task_plugin: str | None, overwrite: bool, as_
         print_json({"checkpoint": out, "task": description["task"]["name"], **released, "parameters": description["parameters"]})
     else:
         click.echo(out)
+
+
+@checkpoint.command("list")
+@click.option(
+    "--task", metavar="T", shell_complete=complete_plugins("task"), help="Those of one task: a name, module:attribute or file.py."
+)
+@json_option
+def list_(task: str | None, as_json: bool) -> None:
+    """List the checkpoints that tasks and other distributions know, and which are here already.
+
+    The first of a task is what focus predict --task-plugin takes. The figures are those of the protocol that stands beside them.
+
+    Example: focus checkpoint list --task shadow
+    """
+    from ..checkpoint.home import home
+    from ..checkpoint.known import row_of
+    from ..plugin.checkpoints import broken_checkpoints, checkpoints_of, known_checkpoints
+    from ..plugin.registry import registry
+
+    known = checkpoints_of(registry().find_task(task)) if task else known_checkpoints()
+    rows = [row_of(each) for each in known]
+    if as_json:
+        print_json({"checkpoints": rows, "broken": [vars(each) for each in broken_checkpoints()], "folder": home()})
+        return
+    for name in dict.fromkeys(row["task"] for row in rows):
+        click.echo(f"{name}:")
+        for row in (row for row in rows if row["task"] == name):
+            _print_known(row)
+    for broken in broken_checkpoints():
+        click.echo(f"BROKEN: {broken.name} of {broken.distribution}: {broken.error}")
+    if not rows:
+        click.echo("none")
+
+
+def _print_known(row: dict[str, Any]) -> None:
+    from ..checkpoint.download import in_words
+    from ..evaluation.tables import LABELS
+
+    size = in_words(row["bytes"]) if row["bytes"] else "size not stated"
+    here = "here" if row["ready"] else "here, to be imported" if row["file"] else "not here"
+    licences = dict.fromkeys(text for text in row["licence"].values() if text)
+    click.echo(f"  {row['name']}  {row['title']}, {size}, {here}  ({row['distribution']})")
+    click.echo(f"    {row['file'] or row['reference']}; licence: {'; '.join(licences) or 'not stated'}")
+    for figures in row["figures"]:
+        scores = ", ".join(f"{LABELS.get(name, name)} {value:g}" for name, value in figures["metrics"].items())
+        click.echo(f"    {figures['data']} ({figures['protocol']}): {scores}")
+
+
+@checkpoint.command()
+@click.argument("name")
+@json_option
+def fetch(name: str, as_json: bool) -> None:
+    """Fetch the known checkpoint NAME, or the first one of the task NAME, or hf://owner/name.
+
+    An interrupted fetch is gone on with by the same command. What came is compared with its checksum; a released file is imported once.
+    It is kept in the folder of the variable FOCUS_HOME, else in the hub's cache.
+
+    Example: focus checkpoint fetch focus_large_sd
+    """
+    from ..checkpoint import hub
+    from ..checkpoint.known import find_known, obtain
+
+    if name.startswith(hub.PREFIX):
+        path = fetch_shown(lambda show: hub.fetch(name, show))
+    else:
+        known = find_known(name)
+        path = fetch_shown(lambda show: obtain(known, show))
+    if as_json:
+        print_json({"name": name, "checkpoint": path, "bytes": path.stat().st_size})
+    else:
+        click.echo(path)
 
 
 def _print(facts: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import wraps
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -162,3 +163,22 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if self._bar:
             self._bar.stop()
+
+
+def fetch_shown(fetch: Callable[[Callable[[int, int], None]], Path]) -> Path:
+    """What `fetch` gets with the progress of its bytes shown."""
+    from ..checkpoint.download import in_words
+
+    with Progress(1, "fetched") as progress:
+        return fetch(lambda here, total: progress.show(here / max(total, 1), f"{in_words(here)} of {in_words(total)}"))
+
+
+def first_known(task_plugin: str) -> Path:
+    """The file of the first checkpoint that a task knows, fetched where it is not here; says which it is."""
+    from ..checkpoint.known import first_of, obtain, size_in_words
+    from ..plugin.registry import registry
+
+    known = first_of(registry().find_task(task_plugin))
+    checkpoint = known.checkpoint
+    note(f"task {known.task}: checkpoint {checkpoint.name}, {checkpoint.title} ({size_in_words(checkpoint)})")
+    return fetch_shown(lambda show: obtain(known, show))

@@ -28,7 +28,7 @@ new_file = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.option("--checkpoint", metavar="C", help="A .safetensors file, a released .pth, or hf://owner/name.")
+@click.option("--checkpoint", metavar="C", help="A .safetensors file, a released .pth, hf://owner/name, or a known name.")
 @click.option(
     "--predictions",
     multiple=True,

@@ -7,12 +7,16 @@ from typing import Any
 
 import click
 
-from .common import Progress, json_option, note, overwrite_option, prediction_options, print_json
+from ..errors import ConfigError
+from .common import Progress, complete_plugins, first_known, json_option, note, overwrite_option, prediction_options, print_json
 
 
 @click.command()
 @click.argument("inputs", metavar="IMAGE_OR_FOLDER...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--checkpoint", required=True, metavar="C", help="A .safetensors file, a released .pth, or hf://owner/name.")
+@click.option("--checkpoint", metavar="C", help="A .safetensors file, a released .pth, hf://owner/name, or a known name.")
+@click.option(
+    "--task-plugin", metavar="T", shell_complete=complete_plugins("task"), help="Instead of --checkpoint: the first one the task knows."
+)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="predictions", show_default=True, help="Where to write.")
 @click.option(
     "--save",
@@ -31,7 +35,8 @@ from .common import Progress, json_option, note, overwrite_option, prediction_op
 @json_option
 def predict(
     inputs: tuple[Path, ...],
-    checkpoint: str,
+    checkpoint: str | None,
+    task_plugin: str | None,
     out: Path,
     forms: tuple[str, ...],
     prediction: dict[str, Any],
@@ -44,14 +49,18 @@ def predict(
 
     A folder stands for the images in it. A file is named after its image, OUT/STEM.png; with several forms each has a folder of its
     own, OUT/FORM/STEM.png; rle is one file, OUT/rle.json. A second image of the same stem becomes STEM-2.
+
+    With --task-plugin, the first checkpoint that the task knows is fetched and kept; focus checkpoint list shows it.
     """
+    if (checkpoint is None) == (task_plugin is None):
+        raise ConfigError("give either --checkpoint, a file or a name, or --task-plugin, for the first checkpoint that the task knows")
     from ..inference.outputs import find_sources, parse_forms, write_predictions
 
     chosen, sources = parse_forms(forms), find_sources(inputs)  # before torch is imported: a wrong call is told at once
     from ..files.ownership import claimed
     from ..inference.model import load
 
-    model = load(checkpoint, device=device, **prediction)
+    model = load(checkpoint or first_known(str(task_plugin)), device=device, **prediction)
     with claimed(out, "predictions", inputs=inputs, overwrite=overwrite), Progress(len(sources), "predicted") as progress:
         report = write_predictions(
             model,

@@ -77,9 +77,7 @@ TASK = click.Option(
 
 
 @click.command(params=[TASK, *SETTINGS.values()])
-@click.option(
-    "--init", metavar="C", help="Start from a checkpoint: a .safetensors file, a released .pth, hf://owner/name. It decides the network."
-)
+@click.option("--init", metavar="C", help="Start from a checkpoint: a file, hf://owner/name or a known name. It decides the network.")
 @click.option(
     "--preset",
     shell_complete=_complete_presets,

@@ -165,7 +165,8 @@ def as_array(image: ImageLike) -> NDArray[np.uint8]:
 
 
 def load(reference: str | PathLike[str], *, device: str = "auto", **prediction: Any) -> Model:
-    """A model from a checkpoint: a file of ours, a released ``.pth``, or ``hf://owner/name``. Nothing in the file is run.
+    """A model from a checkpoint: a file of ours, a released ``.pth``, ``hf://owner/name``, or a name: that of a
+    known checkpoint, or of a task for its first one (``focus.load("shadow")``), which is fetched once. Nothing in the file is run.
 
     `prediction` replaces settings of `PredictionConfig` that the checkpoint carries, e.g. ``flip=True``, ``tile=1024``.
 

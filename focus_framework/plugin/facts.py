@@ -68,6 +68,7 @@ def _task_facts(task: Task) -> dict[str, Any]:
             }
             for data in task.datasets
         ],
+        "checkpoints": [{"name": known.name, "title": known.title, "reference": known.reference} for known in task.checkpoints],
         "practice_images": task.practice is not None,
         "defaults": dict(task.defaults),
     }

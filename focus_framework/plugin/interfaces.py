@@ -111,6 +111,42 @@ class Dataset:
     """Figures to print beside one's own: ``{"paper, DINOv2-g": {"s_measure": 0.912}}``."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What a checkpoint scores on a data set, by whoever measured it."""
+
+    data: str
+    """Name of a known data set, or what the images are."""
+    metrics: Mapping[str, float]
+    """Values by the names of `METRICS`."""
+    protocol: Literal["standard", "release"] = "standard"
+    source: str = ""
+    """Who says so."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A trained model that can be had, for `Task.checkpoints` or for the entry-point group ``focus_framework.checkpoints``."""
+
+    name: str
+    """What ``--checkpoint`` and ``--init`` take."""
+    title: str
+    reference: str
+    """``hf://owner/name``, optionally ``@revision``, or the path of a file that comes with the distribution."""
+    task: str = ""
+    """Name of its task; empty where a task lists it."""
+    size: int = 0
+    """Bytes of the file; 0 where nobody says."""
+    sha256: str = ""
+    """Checksum of the file, in hexadecimal; a file of another one is refused. Empty where it is not known."""
+    licence: str = ""
+    """Of the code that made it."""
+    weights_licence: str = ""
+    data_licence: str = ""
+    """Terms of what it was trained on."""
+    figures: Sequence[Figures] = ()
+
+
 PracticePair: TypeAlias = "tuple[np.ndarray, np.ndarray]"
 """An image `[H, W, 3]` uint8 RGB and its mask `[H, W]` bool, true inside the mask of interest."""
 
@@ -130,6 +166,8 @@ class Task:
     other_prompts: Mapping[str, Prompts | Sequence[Prompts]] = field(default_factory=dict)
     """Named alternatives, chosen with ``prompts.choice``, e.g. ``release``."""
     datasets: Sequence[Dataset] = ()
+    checkpoints: Sequence[Checkpoint] = ()
+    """Trained models that can be had, the one to take first first."""
     practice: Builder[PracticePair] | None = None
     """``practice(random, size)`` draws one pair of `size` x `size` pixels; `random` is a `numpy.random.Generator` and the
     only source of chance, so that one seed gives one image everywhere."""

@@ -82,7 +82,7 @@ class Registry:
 
     def load(self) -> None:
         """Every entry point of the group. The framework's own come first, so that a name of theirs cannot be taken over."""
-        found = sorted(_entry_points(), key=lambda row: (row[0] != OWN_DISTRIBUTION, row[0], row[2].name))
+        found = sorted(entry_points_of(PROJECT), key=lambda row: (row[0] != OWN_DISTRIBUTION, row[0], row[2].name))
         for distribution, version, point in found:
             self._load_entry_point(point, distribution, version)
 
@@ -231,13 +231,13 @@ def _hooks() -> dict[str, Kind]:
     return {f"focus_{kind}s": kind for kind in KINDS}
 
 
-def _entry_points() -> list[tuple[str, str, EntryPoint]]:
-    """Distribution, version and entry point of every plugin. Of a distribution found twice the first on the path counts, as
+def entry_points_of(group: str) -> list[tuple[str, str, EntryPoint]]:
+    """Distribution, version and entry point of everything in a group. Of a distribution found twice the first on the path counts, as
     everywhere in Python; one whose metadata cannot be read is passed over with a warning."""
     found: dict[str, list[tuple[str, str, EntryPoint]]] = {}
     for dist in distributions():
         try:
-            name, version, points = dist.name, dist.version, dist.entry_points.select(group=PROJECT)
+            name, version, points = dist.name, dist.version, dist.entry_points.select(group=group)
         except Exception as error:  # leftovers of an installation that went wrong: no METADATA, malformed entry_points.txt
             logger.warning("a distribution in %s cannot be read: %s", dist.locate_file(""), reason(error))
             continue

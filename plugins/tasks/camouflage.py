@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from focus_framework import Prompts, Task, hookimpl
 
+from ._checkpoints import released
 from ._datasets import CAMOUFLAGE
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def focus_tasks() -> Iterator[Task]:
         metrics=("s_measure", "e_measure_mean", "weighted_f", "mae"),
         primary_metric="s_measure",
         datasets=CAMOUFLAGE,
+        checkpoints=released("cod", CAMOUFLAGE),
         practice=practice,
         compose="focus_plugins.tasks._compose:camouflage",
         render="focus_plugins.tasks._render:camouflage",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from focus_framework import Prompts, Task, hookimpl
 
+from ._checkpoints import released
 from ._datasets import DEFOCUS
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def focus_tasks() -> Iterator[Task]:
         metrics=("f_beta_mean", "mae"),
         primary_metric="f_beta_mean",
         datasets=DEFOCUS,
+        checkpoints=released("dbd", DEFOCUS),
         change_sharpness=False,
         practice=practice,
         compose="focus_plugins.tasks._compose:defocus",

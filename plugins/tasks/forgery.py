@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from focus_framework import Prompts, Task, hookimpl
 
+from ._checkpoints import released
 from ._datasets import FORGERY
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def focus_tasks() -> Iterator[Task]:
         metrics=("f1", "auc"),
         primary_metric="f1",
         datasets=FORGERY,
+        checkpoints=released("fd", FORGERY),
         change_colour=False,
         change_sharpness=False,  # shrinking or blurring wipes out grain and compression traces, the cue
         practice=practice,

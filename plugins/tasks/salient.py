@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from focus_framework import Prompts, Task, hookimpl
 
+from ._checkpoints import released
 from ._datasets import SALIENT
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def focus_tasks() -> Iterator[Task]:
         metrics=("s_measure", "e_measure_mean", "f_beta_mean", "mae"),
         primary_metric="s_measure",
         datasets=SALIENT,
+        checkpoints=released("sod", SALIENT),
         practice=practice,
         compose="focus_plugins.tasks._compose:salient",
         render="focus_plugins.tasks._render:salient",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from focus_framework import Prompts, Task, hookimpl
 
+from ._checkpoints import released
 from ._datasets import SHADOW
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def focus_tasks() -> Iterator[Task]:
         metrics=("ber",),
         primary_metric="ber",
         datasets=SHADOW,
+        checkpoints=released("sd", SHADOW),
         practice=practice,
         compose="focus_plugins.tasks._compose:shadow",
         render="focus_plugins.tasks._render:shadow",
