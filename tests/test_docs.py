@@ -71,7 +71,7 @@ def check_call(words: list[str]) -> None:
             found = [command.get_command(context, name) for name in names]
             assert None not in found, f"{' '.join(words)}: there is no command {word}"
             command = found[0]  # type: ignore[assignment]
-            options |= {name for parameter in command.params for name in parameter.opts}
+            options |= {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
         elif word.startswith("--"):
             assert word.split("=")[0] in options, f"{' '.join(words)}: there is no option {word}"
 
@@ -98,7 +98,9 @@ def test_calls_are_found_and_wrong_ones_told() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_option_named_in_the_text_exists_somewhere(page: Path) -> None:
-    known = {name for _, command in commands(focus) for parameter in command.params for name in parameter.opts}
+    known = {
+        name for _, command in commands(focus) for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)
+    }
     known |= {"--help", "--version"}
     prose = without_code(page.read_text("utf-8"))
     calls = [code for code in re.findall(r"`([^`]+)`", prose) if not code.startswith(("pip ", "make ", "python ", "torchrun "))]

@@ -33,7 +33,7 @@ def shown(page: str, language: str) -> list[str]:
 
 def runs_here(words: list[str]) -> bool:
     """Whether a command is one of those that this test runs."""
-    published = {"istd-test", "nc4k", "--data-root"} & set(words)
+    published = {"istd-test", "nc4k", "--data-root", "/data/segmentation"} & set(words)
     trains = words[1] == "train" and not ("--show-config" in words or "--help" in words)
     return not published and not trains
 
@@ -65,7 +65,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for index in range(3):
             write_image(root / folder / f"{index}.png", random.integers(0, 255, (64, 80, 3), dtype=np.uint8))
             write_image(root / masks / f"{index}.png", np.roll(mask, index, 0))
-    for folder in ("truth", "masks"):
+    for folder in ("truth", "masks", "f3net", "dss"):
         for index in range(3):
             write_image(root / folder / f"{index}.png", np.roll(mask, index, 0))
     for task, path in (("shadow", "runs/shadow/best"), ("salient", "runs/mine/best"), ("shadow", "shadow")):
