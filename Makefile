@@ -1,4 +1,4 @@
-# make demo   trains the shadow task on practice images and shows what it predicts on pictures it has never seen
+# make demo   predicts shadows with the starter, then trains the task on practice images and shows what it predicts on pictures it has never seen
 # make test   checks style and types and runs the tests
 # make docs   builds the documentation site, build/docs/index.html, without a network; warnings are errors
 # make outsider   hands the whole program to strangers: thousands of wrong calls, odd files, broken plugins
@@ -27,7 +27,7 @@ TEST_WORKERS ?= 2
 
 environment: $(STAMP)
 
-$(STAMP): pyproject.toml $(wildcard csrc/pyproject.toml csrc/setup.py csrc/src/* csrc/src/*/* csrc/focus_ops/*.py)
+$(STAMP): pyproject.toml $(wildcard starter/pyproject.toml starter/focus_framework_starter/* csrc/pyproject.toml csrc/setup.py csrc/src/* csrc/src/*/* csrc/focus_ops/*.py)
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer with venv and ensurepip is needed and was not found; \
 	install it (Debian: apt install python3 python3-venv) or say make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is \
@@ -40,12 +40,16 @@ $(STAMP): pyproject.toml $(wildcard csrc/pyproject.toml csrc/setup.py csrc/src/*
 		$(RUN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) --no-build-isolation --no-deps ./csrc || \
 		echo "warning: the native deformable attention was not built (is a C++ compiler installed?); plain PyTorch does its work, slower" >&2; \
 	fi
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) --no-build-isolation --no-deps ./starter
 	@touch $@
 
 demo: environment
 	rm -rf $(DEMO)
-	$(RUN)/focus train --task-plugin shadow --out $(DEMO)/run
 	$(RUN)/focus data generate shadow --split test --count 32 --size 128 --out $(DEMO)/test
+	$(RUN)/focus predict $(DEMO)/test/images --task-plugin shadow --out $(DEMO)/starter --save mask,overlay
+	$(RUN)/focus evaluate --predictions $(DEMO)/starter/mask --masks $(DEMO)/test/masks --task-plugin shadow
+	@echo "that was the starter, which has never seen such images; now a network learns them"
+	$(RUN)/focus train --task-plugin shadow --out $(DEMO)/run
 	$(RUN)/focus predict $(DEMO)/test/images --checkpoint $(DEMO)/run/best.safetensors --out $(DEMO)/predictions --save mask,overlay
 	$(RUN)/focus evaluate --predictions $(DEMO)/predictions/mask --masks $(DEMO)/test/masks --task-plugin shadow
 	@echo "picture, truth and prediction side by side: $(DEMO)/run/samples/best.png; masks and overlays: $(DEMO)/predictions"

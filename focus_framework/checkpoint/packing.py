@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -42,8 +43,18 @@ def pack(
     for name, (description, _) in opened.items():
         own = {key: tensor for key, tensor in states[name].items() if not key.startswith(prefix)}
         written[name] = folder / f"{name}.safetensors"
-        write_checkpoint(written[name], own, {**description, SHARED: {"file": shared, "sha256": digest, "prefix": prefix}})
+        kept = {**_without_folders(description), SHARED: {"file": shared, "sha256": digest, "prefix": prefix}}
+        write_checkpoint(written[name], own, kept)
     return written
+
+
+def _without_folders(value: Any) -> Any:
+    """A description in which absolute paths are names alone: folders of the machine that trained mean nothing anywhere else."""
+    if isinstance(value, Mapping):
+        return {key: _without_folders(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(inner) for inner in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def _half(tensor: Tensor) -> Tensor:
