@@ -88,7 +88,7 @@ class Stage:
         return calm if self.camera.aperture <= 0 else smoothed(calm, self.blur(seen))
 
     def blur(self, seen: Seen) -> Array:
-        """The diameter of the circle of confusion in pixels `[size, size]`: the thin lens's 2 r |d - f| / (d f), seen under
+        """The diameter of the circle of confusion in pixels `[size, size]`: the thin lens's 2 r `|d - f|` / (d f), seen under
         the angle of a pixel; the median of the samples, which at an edge sees both."""
         camera = self.camera
         focus = camera.focus or float(np.linalg.norm(np.asarray(camera.target) - np.asarray(camera.eye)))
