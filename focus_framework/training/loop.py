@@ -16,8 +16,9 @@ from torch import Tensor
 from ..checkpoint import assembled, write_checkpoint
 from ..data.dataset import Images
 from ..inference.model import Model
-from ..plugin.interfaces import LOWER_IS_BETTER, Task
+from ..plugin.interfaces import Task
 from ..runtime import ProcessorShare
+from .best import Best
 from .fitting import find_parts
 from .health import DivergedError, Health, are_finite
 from .memory import memory_in_use
@@ -27,6 +28,7 @@ from .record.folder import SaveError, saving
 from .record.logs import Log
 from .record.report import as_sheet, predicted
 from .record.state import TrainingState, save_state
+from .skipping import Skipped
 from .update import TERMS, Update
 from .validation import score
 
@@ -62,19 +64,18 @@ class Trainer:
         identity: Mapping[str, Any],
         description: Mapping[str, Any],
         validation: Images | None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config, self.task, self.update, self.folder = update.config, task, update, folder
         self.identity, self.description, self.validation = identity, description, validation
         self.team, self.device = update.team, update.accelerator.device
         plan = self.config.training
         self.health = Health(folder, update.accelerator, update.team, limit=plan.bad_steps, scaled=update.accelerator.scaler is not None)
-        self.step, self.seconds, self.stale = 0, 0.0, 0
+        self.step, self.seconds = 0, 0.0
         self.processor_share: float | None = None
         """Of the processor time that the steps of this process wanted; None where that is not known."""
-        self.best: float | None = None
-        self.scores: dict[str, float] = {}
-        self.skipped: list[str] = []
-        self._skipped_here: dict[str, str] = {}
+        self.best, self.skipped = Best(task.primary_metric), Skipped(update.team)
+        self._clock = clock
 
     @property
     def share(self) -> float:
@@ -88,13 +89,14 @@ class Trainer:
     def ended(self) -> bool:
         """Whether the plan is done, or nothing got better for too long."""
         patience = self.config.training.patience
-        return self.share >= 1 or (patience is not None and self.stale >= patience)
+        return self.share >= 1 or (patience is not None and self.best.stale >= patience)
 
     def restore(self, state: TrainingState) -> None:
-        """Go on from a saved state."""
+        """Take up a saved state."""
         self.update.restore(state.update)
-        self.step, self.seconds, self.stale, self.skipped = state.step, state.seconds, state.stale, list(state.skipped)
-        self.best, self.scores = state.best, dict(state.scores)
+        self.step, self.seconds = state.step, state.seconds
+        self.skipped.names = list(state.skipped)
+        self.best = Best(self.task.primary_metric, state.best, dict(state.scores), state.stale)
 
     def run(self, batches: Iterable[Mapping[str, Any]], on_progress: Callable[[Progress], None]) -> None:
         """Train to the end of the plan; `batches` are those of the steps to come, without end. Raises `StoppedError` where a signal
@@ -102,8 +104,8 @@ class Trainer:
         plan = self.config.training
         folder = self.folder if self.team.leads else None
         with Signals() as signals, self.team.noticing_loss(self.folder), Log(folder, self.config, start=self.step) as log:
-            mark = (time.monotonic(), self.step)
-            started = time.monotonic() - self.seconds
+            mark = (self._clock(), self.step)
+            started = self._clock() - self.seconds
             processor = ProcessorShare()
             unfitted = plan.auto_batch
             for batch in batches:
@@ -112,17 +114,17 @@ class Trainer:
                     unfitted = False
                 terms = self.update(batch, self.step, plan.learning_rate * rate_factor(self.share, plan))
                 self.step += 1
-                self.seconds, signal = self.team.largest(time.monotonic() - started, signals.received)
+                self.seconds, signal = self.team.largest(self._clock() - started, signals.received)
                 self.health.note(self.step, batch["name"], terms["loss"], terms["gradient_norm"])
-                self._skipped_here |= dict(batch["skipped"])
+                self.skipped.note(dict(batch["skipped"]))
                 record: dict[str, Any] | None = None
                 if self.step % plan.log_every == 0 or self.share >= 1 or self.step == 1:
-                    now = time.monotonic()
+                    now = self._clock()
                     record = self._record(terms, (self.step - mark[1]) * plan.batch_size / max(now - mark[0], 1e-9))
                     mark = (now, self.step)
                 if self.step % plan.checkpoint_every == 0 or self.share >= 1:
                     record = {**(record or {"step": self.step}), **self.checkpoint(log)}
-                    mark = (time.monotonic(), self.step)
+                    mark = (self._clock(), self.step)
                 if record:
                     log.write(record)
                 on_progress(Progress(self.step, self.share, record, self.seconds * (1 - self.share) / max(self.share, 1e-9)))
@@ -139,19 +141,10 @@ class Trainer:
         if self.update.parts > 1:
             logger.info("each batch is split into %d micro-batches, to fit into memory", self.update.parts)
 
-    def _note_skipped(self) -> None:
-        """Images that any process could not read since the last time."""
-        for found in self.team.gathered(self._skipped_here):
-            for name, reason in found.items():
-                if name not in self.skipped:
-                    self.skipped.append(name)
-                    logger.warning("skipped, replaced by another image: %s", reason)
-        self._skipped_here.clear()
-
     def _record(self, terms: Mapping[str, Tensor], rate: float) -> dict[str, Any]:
         """A line of `metrics.jsonl`. Raises `DivergedError` where the run has gone wrong."""
         self.health.check()
-        self._note_skipped()
+        self.skipped.tell()
         names = list(terms)
         values = dict(zip(names, self._mean_over_processes([terms[name] for name in names]), strict=True))
         numbers = {"loss": values["loss"], **{f"loss_{name}": values[name] for name in TERMS}, "gradient_norm": values["gradient_norm"]}
@@ -162,7 +155,7 @@ class Trainer:
             "images_per_second": round(rate, 2),
             "seconds": round(self.seconds, 1),
             "memory_mib": memory_in_use(self.device),
-            **({"skipped": len(self.skipped)} if self.skipped else {}),
+            **({"skipped": len(self.skipped.names)} if self.skipped.names else {}),
         }
 
     def _mean_over_processes(self, scalars: list[Tensor]) -> list[float]:
@@ -173,10 +166,7 @@ class Trainer:
         state = self._sound_state()
         scores = self.team.told(self._score(self.scored(state), log) if self.team.leads else {})
         self.update.model.train()
-        improved = self._improves(scores)
-        self.stale = 0 if improved else self.stale + 1
-        if improved:
-            self.best, self.scores = scores.get(self.task.primary_metric, math.nan), scores
+        improved = self.best.note(scores)
         self.save(state, validation=_finite(scores), best=improved)
         return {f"validation_{name}": value for name, value in _finite(scores).items()}
 
@@ -198,7 +188,7 @@ class Trainer:
     def _sound_state(self) -> dict[str, Any]:
         """What is to be saved. Raises `DivergedError` where the run has gone wrong."""
         self.health.check()
-        self._note_skipped()
+        self.skipped.tell()
         state = self.update.state()
         sound = are_finite([*state["network"].values(), *self.update.weights(state).values()])
         if not self.team.told(sound):
@@ -228,18 +218,11 @@ class Trainer:
             step=self.step,
             seconds=self.seconds,
             update=dict(update),
-            best=self.best,
-            scores=self.scores,
-            stale=self.stale,
-            skipped=self.skipped,
+            best=self.best.value,
+            scores=self.best.scores,
+            stale=self.best.stale,
+            skipped=self.skipped.names,
         )
-
-    def _improves(self, scores: Mapping[str, float]) -> bool:
-        """Whether these scores beat the best; without a score (no validation pairs) the latest is the best."""
-        new = scores.get(self.task.primary_metric, math.nan)
-        if self.best is None or math.isnan(self.best):
-            return True
-        return new < self.best if self.task.primary_metric in LOWER_IS_BETTER else new > self.best
 
 
 def _finite(scores: Mapping[str, float]) -> dict[str, float]:

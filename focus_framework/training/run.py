@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -55,9 +56,11 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Summary | None:
     """Train as the configuration says and keep everything in `folder`, or in a new one below ``runs``; with `resume`, go on from the
-    state saved there; with `overwrite`, in a folder that holds other files too. None in a process that only helps another one.
+    state saved there; with `overwrite`, in a folder that holds other files too. `clock` gives the
+    seconds that ``training.minutes`` counts. None in a process that only helps another one.
 
     Raises a `FocusError` for what the user can mend, before the first step wherever that can be known.
     """
@@ -74,7 +77,7 @@ def train(
                 stack.enter_context(claimed(folder, "a run", overwrite=overwrite, known=is_run, inputs=_read(config)))
             stack.enter_context(held(folder, keep=resume))
         team.wait()
-        trainer, data = assemble(resolved, task, folder, accelerator, team, resume=resume)
+        trainer, data = assemble(resolved, task, folder, accelerator, team, resume=resume, clock=clock)
         if team.leads:
             write_config(folder, config.model_copy(update={"task": task.reference}))  # so that a task in a file is found again
         if not trainer.ended:
@@ -91,7 +94,14 @@ def _read(config: RunConfig) -> list[Path]:
 
 
 def assemble(
-    resolved: Resolved, task: Entry, folder: Path, accelerator: Accelerator, team: Team, *, resume: bool = False
+    resolved: Resolved,
+    task: Entry,
+    folder: Path,
+    accelerator: Accelerator,
+    team: Team,
+    *,
+    resume: bool = False,
+    clock: Callable[[], float] = time.monotonic,
 ) -> tuple[Trainer, RunData]:
     """Everything that a run is made of, in the state that was saved in `folder` if it goes on. Writes nothing."""
     config, chosen = resolved.config, task.get()
@@ -115,7 +125,7 @@ def assemble(
             shared = "weights and optimizer state are sharded" if team.shards else "each process holds the whole network"
             logger.info("%d processes; %s", team.size, shared)
     update = Update(config, model, accelerator, team, _build_refiner(config, prompts, model))
-    trainer = Trainer(chosen, update, folder, identity=itself, description=description, validation=data.validation)
+    trainer = Trainer(chosen, update, folder, identity=itself, description=description, validation=data.validation, clock=clock)
     if state:
         trainer.restore(state)
     return trainer, data
@@ -149,8 +159,8 @@ def _finish(trainer: Trainer, data: RunData, folder: Path) -> Summary:
     failures = worst(best, pictures, trainer.task.primary_metric) if pictures else {}
     failed = write_samples(folder / "samples", failures, "worst") if failures else None
     places = (folder, folder / LATEST, folder / BEST)
-    skipped = tuple(trainer.skipped)
-    summary = Summary(*places, trainer.step, trainer.seconds, trainer.scores, test, baselines, samples, skipped, failed)
+    skipped = tuple(trainer.skipped.names)
+    summary = Summary(*places, trainer.step, trainer.seconds, trainer.best.scores, test, baselines, samples, skipped, failed)
     summary = replace(summary, processor_share=trainer.processor_share, minutes=trainer.config.training.minutes)
     where = {"Data": f"{config.data.train}: {data.summary}", "Device": title(trainer.device), "Processes": str(trainer.team.size)}
     write_report(summary, trainer.config, best.description, where, shown)

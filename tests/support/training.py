@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +41,10 @@ def tiny(task: str = "shadow", **settings: Any) -> Resolved:
     return resolve(task, options={**TINY, **settings})
 
 
-def run(folder: Path, task: str = "shadow", *, resume: bool = False, **settings: Any) -> Summary:
-    summary = train(tiny(task, **settings), registry().find_task(task), folder, resume=resume)
+def run(
+    folder: Path, task: str = "shadow", *, resume: bool = False, clock: Callable[[], float] = time.monotonic, **settings: Any
+) -> Summary:
+    summary = train(tiny(task, **settings), registry().find_task(task), folder, resume=resume, clock=clock)
     assert summary
     return summary
 

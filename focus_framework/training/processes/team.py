@@ -116,13 +116,23 @@ def synchronise_norms(network: nn.Module, device: torch.device) -> None:
     if device.type != "cpu":
         convert_sync_batchnorm(network)
         return
-    for module in network.modules():
-        if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):
-            module.__class__ = SharedBatchNorm
+    for parent in list(network.modules()):
+        for name, module in parent.named_children():
+            plain = type(module) in (nn.BatchNorm1d, nn.BatchNorm2d)  # not those of timm, which have an activation inside
+            if plain and isinstance(module, _BatchNorm):
+                setattr(parent, name, SharedBatchNorm.of(module))
 
 
 class SharedBatchNorm(_BatchNorm):
     """Batch norm over the images of all processes on CPUs, for which torch's own `SyncBatchNorm` is not made."""
+
+    @classmethod
+    def of(cls, norm: _BatchNorm) -> SharedBatchNorm:
+        """One with the parameters and the statistics of `norm` themselves, so that whoever holds them still does."""
+        shared = cls(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+        shared.weight, shared.bias = norm.weight, norm.bias
+        shared.running_mean, shared.running_var, shared.num_batches_tracked = norm.running_mean, norm.running_var, norm.num_batches_tracked
+        return shared.train(norm.training)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.running_mean is None or self.running_var is None or self.momentum is None:
