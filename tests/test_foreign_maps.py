@@ -9,14 +9,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
 from focus_framework.cli import focus
 from focus_framework.errors import ConfigError
 from focus_framework.evaluation.comparison import compare
+from focus_framework.evaluation.metrics import compute
 from focus_framework.evaluation.samples import align, match_predictions
-from focus_framework.evaluation.scoring import Evaluation, Score
+from focus_framework.evaluation.scoring import Evaluation, Score, measure
 
 HEIGHT, WIDTH, COUNT = 24, 36, 6
 ECSSD = Path(__file__).parents[1].parent / "shared" / "data" / "benchmarks" / "ECSSD" / "ground_truth_mask"
@@ -207,3 +209,13 @@ def test_maps_made_of_real_masks(tmp_path: Path) -> None:
     assert (len(matched.predicted), len(matched.missing), matched.suffix) == (38, 2, "_sal")
     told = numbers("--predictions", tmp_path / "maps", "--masks", tmp_path / "masks", "--missing", "skip")
     assert told["resized"] == 38 and told["metrics"]["mae"] < 0.01 and told["metrics"]["iou"] > 0.97
+
+
+@pytest.mark.parametrize("protocol", ["standard", "release"])
+def test_levels_are_measured_as_the_numbers_that_they_stand_for(protocol: str) -> None:
+    """The quick way for 8 bits and the plain one; a map of nothing but 0 and 1 is nearly black in both."""
+    for grey in (level(0), level(0) // 2, np.uint8(mask(0)), np.zeros((HEIGHT, WIDTH), np.uint8)):
+        quick = measure(grey, mask(1), protocol=protocol)
+        plain = compute(torch.from_numpy(grey).double() / 255, torch.from_numpy(mask(1)), protocol=protocol, curves=True)
+        assert quick.keys() == plain.keys()
+        assert all(torch.equal(quick[name].nan_to_num(-1), plain[name].nan_to_num(-1)) for name in plain)

@@ -156,8 +156,10 @@ def as_levels(result: Result, protocol: str) -> Grey:
 
 def measure(level: Grey, mask: Mask, metrics: Sequence[str] = METRICS, *, protocol: str = "standard") -> dict[str, Tensor]:
     """The numbers of one map `[H, W]` of levels 0..255, for `Totals.add`."""
-    # As numbers of floating point, for a file of nothing but 0 and 1 is a nearly black map here, not a binary one.
-    return compute(torch.from_numpy(level).double() / 255, torch.from_numpy(mask), metrics, protocol=protocol, curves=True)
+    given = torch.from_numpy(level)
+    if level.max() <= 1:  # a file of nothing but 0 and 1 is a nearly black map here, not a binary one, as `compute` would have it
+        given = given.double() / 255
+    return compute(given, torch.from_numpy(mask), metrics, protocol=protocol, curves=True)
 
 
 def _with_mask(sample: Sample, level: Grey) -> tuple[Grey, Mask]:

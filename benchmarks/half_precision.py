@@ -1,0 +1,84 @@
+"""A training step and a prediction in bf16 against fp32 on this processor, in turns.
+
+    python benchmarks/half_precision.py
+    python benchmarks/half_precision.py --preset small --threads 2 --rounds 8
+
+Processor milliseconds an image, medians over rounds in which the two take turns in one process, so that a busy machine meets both alike.
+What the processor can use, as PyTorch reports it, is said above. Weights and images are random, on which no time depends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+PRECISIONS = ("fp32", "bf16")
+
+
+def step(preset: str, precision: str, batch_size: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """A training step and a prediction."""
+    import torch
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    from focus_framework.config.schema import resolve
+    from focus_framework.inference.model import Model
+    from focus_framework.model.build import build_network
+    from focus_framework.training.processes.team import Team
+    from focus_framework.training.update import Update
+
+    options = {"training.steps": 1000, "training.batch_size": batch_size, "refiner.name": "none", "backbone.weights": "none"}
+    config = resolve("shadow", preset=preset, options=options).config
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = Accelerator(cpu=True, mixed_precision="no" if precision == "fp32" else precision)
+    torch.manual_seed(0)
+    model = Model(config, build_network(config))
+    update = Update(config, model, accelerator, Team(accelerator), None)
+    side = config.preprocessing.size
+    square = torch.zeros(batch_size, side, side, dtype=torch.uint8)
+    square[:, side // 4 : side // 2, side // 4 : side // 2] = 1
+    batch = {"image": torch.rand(batch_size, 3, side, side), "mask": square}
+    pixels = model.normalise(batch["image"])
+
+    def predict() -> None:
+        model.network.eval()
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            model.network(pixels)
+        model.network.train()
+
+    return lambda: update(batch, 0, 1e-5), predict
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="quick")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=6)
+    given = parser.parse_args()
+    from focus_framework import runtime
+
+    runtime.prepare()
+    import torch
+
+    torch.set_num_threads(given.threads)
+    known = torch.cpu.get_capabilities()
+    print(", ".join(f"{name} {known.get(name)}" for name in ("avx512_bf16", "amx_bf16")))
+    calls = {precision: step(given.preset, precision, given.batch_size) for precision in PRECISIONS}
+    for number, what in enumerate(("training step", "prediction")):
+        spent: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
+        for turn in range(given.rounds + 1):
+            for precision in PRECISIONS:
+                start = time.process_time()
+                calls[precision][number]()
+                if turn:
+                    spent[precision].append((time.process_time() - start) / given.batch_size * 1e3)
+        fp32, bf16 = (median(spent[precision]) for precision in PRECISIONS)
+        print(f"{given.preset}, {what}: fp32 {fp32:.1f} ms, bf16 {bf16:.1f} ms, ratio {bf16 / fp32:.2f}")
+
+
+if __name__ == "__main__":
+    main()
