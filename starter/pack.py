@@ -2,7 +2,7 @@
 
     python starter/pack.py --run salient=runs/salient --run shadow=runs/shadow --figures salient=ECSSD=ecssd.json [...]
 
-Run `focus evaluate` on the packed files, then this again with the figures: packing the same runs gives the same bytes.
+Run `focus evaluate` on the packed files, then this again with the figures and without runs: the files stay as they are.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ ALSO = ("mae", "ber", "f1", "auc")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--run", action="append", required=True, metavar="TASK=FOLDER")
+    parser.add_argument("--run", action="append", default=[], metavar="TASK=FOLDER")
     parser.add_argument("--figures", action="append", default=[], metavar="TASK=NAME=FILE")
     options = parser.parse_args()
     runs = {task: Path(folder) / "best.safetensors" for task, _, folder in (text.partition("=") for text in options.run)}
-    files = pack(runs, WEIGHTS)
+    if runs:
+        pack(runs, WEIGHTS)
+    files = {file.stem: file for file in sorted(WEIGHTS.glob("*.safetensors")) if file.name != "encoder.safetensors"}
     facts = {task: {"sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "figures": []} for task, file in files.items()}
     for text in options.figures:
         task, name, file = text.split("=", 2)
