@@ -186,7 +186,7 @@ class TestRefusals:
         config = read_description(written[0])["config"]
         with pytest.raises(WeightsError, match=r"decoder\.layers"):
             load_network(damaged(written[0], config=config | {"decoder": {"layers": 0}}))
-        with pytest.raises(WeightsError, match="cannot be read"):
+        with pytest.raises(WeightsError, match="says format 'new'"):
             load_network(damaged(written[0], format="new"))
 
     def test_keys_that_do_not_fit_are_listed(self, written: tuple[Path, torch.nn.Module], tmp_path: Path) -> None:

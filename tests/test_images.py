@@ -185,7 +185,7 @@ def test_what_is_no_image_is_an_error_that_names_it(tmp_path, content):
 def test_missing_folder_and_unreadable_are_errors(tmp_path):
     with pytest.raises(DataError, match=r"gone\.png does not exist"):
         read_image(tmp_path / "gone.png")
-    with pytest.raises(DataError, match="Is a directory"):
+    with pytest.raises(DataError, match="is a folder, not a file"):
         read_image(tmp_path)
     if os.geteuid():
         (tmp_path / "locked.png").touch(mode=0)

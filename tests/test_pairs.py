@@ -338,7 +338,11 @@ def test_wrong_coco_files_are_errors(tmp_path):
     (tmp_path / "images" / "a.jpg").unlink()
     with pytest.raises(DataError, match=r"image a\.jpg is not in .*; give images=DIR"):
         find_pairs(str(path))
-    for text, message in (("{", "cannot read"), ("[]", "is not COCO"), ('{"images": [{"id": 1}]}', "with id, file_name, height, width")):
+    for text, message in (
+        ("{", "cannot be read as JSON"),
+        ("[]", "is not COCO"),
+        ('{"images": [{"id": 1}]}', "with id, file_name, height, width"),
+    ):
         path.write_text(text)
         with pytest.raises(DataError, match=message):
             find_pairs(str(path))

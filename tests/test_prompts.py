@@ -130,7 +130,7 @@ def test_pairs_are_read_from_three_kinds_of_file(tmp_path: Path, name: str, text
         ("pairs.json", "[]", "no prompt pairs"),
         ("pairs.json", "7", "foreground and background"),
         ("pairs.toml", "[prompts]", "foreground and background"),
-        ("missing.csv", None, "cannot be read"),
+        ("missing.csv", None, "does not exist"),
     ],
 )
 def test_a_bad_file_of_pairs_is_named(tmp_path: Path, name: str, text: str | None, message: str) -> None:
@@ -219,7 +219,7 @@ def test_a_misspelt_task_and_a_bad_prompt_are_wrong_calls(capsys: pytest.Capture
     assert "did you mean shadow" in capsys.readouterr().err
     for empty in ("", " "):
         assert call("prompts", "show", "shadow", "--foreground-prompt", empty) == 2
-        assert "foreground prompt is empty" in capsys.readouterr().err
+        assert "--foreground-prompt is empty" in capsys.readouterr().err
 
 
 @pytest.fixture

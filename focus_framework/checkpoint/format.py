@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..errors import WeightsError
 from ..files.atomic import replacing
+from ..files.reading import problem
 
 FORMAT = 1
 """Raised when an older framework would misread a newer file."""
@@ -89,14 +90,13 @@ def is_pickle(path: str | Path) -> bool:
     with Path(path).open("rb") as file:
         start = file.read(9)
     # A safetensors file starts with the length of its header, of which any byte may be a pickle's mark, and the header's brace.
-    return start[8:] != b"{" and (start[:4] == b"PK\x03\x04" or start[:1] == b"\x80")
+    return len(start) == 9 and start[8:] != b"{" and (start[:4] == b"PK\x03\x04" or start[:1] == b"\x80")
 
 
 @contextmanager
 def _opened(path: str | Path, device: str) -> Iterator[Any]:
     path = Path(path)
-    if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else "does not exist"
+    if what := problem(path):
         raise WeightsError(f"checkpoint {path} {what}; a run folder holds best.safetensors and checkpoint.safetensors")
     if is_pickle(path):
         raise WeightsError(
@@ -117,9 +117,13 @@ def _description(path: str | Path, metadata: Mapping[str, str] | None) -> Descri
         raise WeightsError(f"{path} holds weights of something else: it says nothing of the network that they belong to")
     try:
         description: Description = json.loads((metadata or {})[KEY])
-        version = int(description["format"])
+        version = description["format"]
+    except RecursionError:
+        raise WeightsError(f"the description in the header of {path} cannot be read: it is nested too deeply") from None
     except (ValueError, TypeError, KeyError) as error:
-        raise WeightsError(f"the description in the header of {path} cannot be read: {error}") from error
+        raise WeightsError(f"the description in the header of {path} cannot be read: {error!r:.100}") from error
+    if type(version) is not int or version < 1:
+        raise WeightsError(f"the header of {path} says format {version!r:.40}; it must be a whole number from 1 to {FORMAT}")
     if version > FORMAT:
         raise WeightsError(
             f"{path} is of format {version}, this version reads up to {FORMAT}; update focus-framework "

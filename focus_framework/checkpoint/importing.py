@@ -14,8 +14,9 @@ from torch import Tensor
 
 from ..config.prompts import choose
 from ..config.schema import RunConfig, nest, read_preset
-from ..errors import ConfigError, WeightsError
+from ..errors import WeightsError
 from ..model.network import Network
+from ..plugin.calls import reason
 from ..plugin.registry import Entry, registry
 from . import release
 from .description import describe
@@ -83,9 +84,9 @@ def read_release(path: str | Path, *, task: str | None = None, name: str = "") -
     try:
         config = _configuration(release.implied_settings(shapes), entry, release.variant(shapes))
         network = empty_network(config)
-    except (WeightsError, ConfigError, ValidationError) as error:
-        reason = error.errors(include_url=False)[0]["msg"] if isinstance(error, ValidationError) else error
-        raise WeightsError(f"{path}: a network with these sizes cannot be built: {reason}") from error
+    except Exception as error:  # sizes that contradict one another lead to anything
+        told = error.errors(include_url=False)[0]["msg"] if isinstance(error, ValidationError) else reason(error)
+        raise WeightsError(f"{path}: a network with these sizes cannot be built: {told}") from error
     used = {key: shape for key, shape in shapes.items() if not release.TRAINING_ONLY.fullmatch(key)}
     gated = release.is_gated(shapes)
     wanted = {release.their_name(key, gated=gated): tuple(tensor.shape) for key, tensor in network.state_dict().items()}

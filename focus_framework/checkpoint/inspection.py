@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .format import read_description
+from .header import checked
 from .importing import is_released, read_release
 from .loading import locate
 
@@ -14,6 +15,8 @@ def inspect_checkpoint(reference: str) -> dict[str, Any]:
     path, name = locate(reference)
     released = is_released(path)
     description = read_release(path, name=name).description if released else read_description(path)
+    if not released:
+        checked(description, path)
     config, task = description["config"], description["task"]
     return {
         "file": str(path),

@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from ..config.schema import RunConfig
-from ..errors import WeightsError
+from ..errors import FocusError, WeightsError
 from ..model.build import build_network
 from ..model.network import Network
+from ..plugin.calls import reason
 from .format import Description, read_checkpoint
+from .header import checked, refuse_beyond
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,13 @@ def load_network(path: str | Path) -> tuple[RunConfig, Network, Description]:
 def assembled(description: Mapping[str, Any], state: Mapping[str, Tensor], source: str | Path) -> tuple[RunConfig, Network]:
     """The configuration, and the network in eval mode with these very tensors, of a description. Raises `WeightsError`."""
     config = config_of(description, source)
-    network = empty_network(config)
+    refuse_beyond(config, {name: tuple(tensor.shape) for name, tensor in state.items()}, source)
+    try:
+        network = empty_network(config)
+    except FocusError as error:
+        raise WeightsError(f"the network of {source} cannot be built: {error}") from error
+    except Exception as error:  # whatever sizes that contradict one another lead to
+        raise WeightsError(f"the network of {source} cannot be built from its header: {reason(error)}") from error
     fit(network, state, source)
     return config, network.eval()
 
@@ -77,27 +83,27 @@ def empty_network(config: RunConfig) -> Network:
 
 
 def config_of(description: Mapping[str, Any], path: str | Path) -> RunConfig:
-    """The configuration in a description."""
-    try:
-        return RunConfig.model_validate(description.get("config"))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise WeightsError(
-            f"the configuration in {path}, written by focus-framework {description.get('framework_version')}, does not fit this "
-            f"version: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-        ) from error
+    """The configuration in a description, which is checked whole. Raises `WeightsError`."""
+    return checked(description, path)
 
 
 def fit(network: Network, state: Mapping[str, Tensor], source: str | Path) -> None:
-    """Put tensors into a network; all of them, into all places, or a `WeightsError` that lists what does not fit."""
-    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    """Put tensors into a network; all of them, into all places, each a number; or a `WeightsError` that lists what does not fit."""
+    places = network.state_dict()
+    wanted = {name: tuple(tensor.shape) for name, tensor in places.items()}
     compare({name: tuple(tensor.shape) for name, tensor in state.items()}, wanted, source)
-    network.load_state_dict({name: _whole(tensor) for name, tensor in state.items()}, strict=True, assign=True)
+    network.load_state_dict({name: _fitting(name, state[name], places[name], source) for name in places}, strict=True, assign=True)
 
 
-def _whole(tensor: Tensor) -> Tensor:
-    """Weights that were stored in half precision, to save room, are computed with in single precision."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+def _fitting(name: str, tensor: Tensor, place: Tensor, source: str | Path) -> Tensor:
+    """The tensor in the type of its place. Raises `WeightsError` where it is of whole numbers, or holds what is none."""
+    if not place.is_floating_point():
+        return tensor
+    if not tensor.is_floating_point():
+        raise WeightsError(f"the weights in {source} are damaged: {name} holds {str(tensor.dtype).removeprefix('torch.')}, not fractions")
+    if not bool(tensor.isfinite().all()):
+        raise WeightsError(f"the weights in {source} are damaged: {name} holds NaN or infinite numbers")
+    return tensor if tensor.dtype == place.dtype else tensor.to(place.dtype)
 
 
 def compare(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]], source: str | Path) -> None:

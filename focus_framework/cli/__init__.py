@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -119,6 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             keep_stdout()
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
             signal.signal(signal.SIGINT, _interrupt)
+        if "--debug" not in arguments and not sys.warnoptions:
+            warnings.simplefilter("ignore")  # what libraries tell their developers; our own goes through the log
         code = focus.main(args=arguments, prog_name="focus", obj=settings, standalone_mode=False)
         sys.stdout.flush()  # here, where a reader that has gone away (``| head``) can still be met quietly
     except BrokenPipeError:
@@ -170,7 +173,7 @@ def _report(error: Exception) -> int:
 
 def _describe(error: Exception) -> str:
     if isinstance(error, click.ClickException):
-        return error.format_message()
+        return error.format_message().replace("Got unexpected extra argument", "One argument too many:")
     if isinstance(error, FocusError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:

@@ -9,7 +9,7 @@ from .common import json_option, note, print_json
 
 @click.command()
 @click.option("--preset", default="quick", show_default=True, help="The preset to time: quick, paper-large or paper-giant.")
-@click.option("--image-size", type=click.IntRange(min=32), help="Pixels of a side; default: the preset's. Rounded up to 32.")
+@click.option("--image-size", type=click.IntRange(min=32, max=1 << 15), help="Pixels of a side; default: the preset's. Rounded up to 32.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Images at a time.")
 @click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True, help="Times each is run; medians are shown.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any other setting by its dotted name.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .common import json_option, print_json
+from .common import json_option, note, print_json
 
 
 @click.command()
@@ -19,3 +19,6 @@ def doctor(device: str, as_json: bool) -> None:
         print_json(found)
     else:
         click.echo("\n".join(lines(found)))
+    if found["device"]["error"]:  # asked for, and not there
+        note(f"error: {found['device']['error']}")
+        click.get_current_context().exit(1)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..files.reading import read_text
 from ..plugin.interfaces import Prompts, Task
 from ..plugin.kit.prompts import check_length, with_templates
 from .schema import PromptsConfig
@@ -70,14 +71,14 @@ def read_pairs(path: Path) -> tuple[Prompts, ...]:
     if path.suffix not in readers:
         raise ConfigError(f"{path}: prompt pairs are read from {', '.join(readers)} files")
     try:
-        rows = readers[path.suffix](path.read_text("utf-8"))
+        rows = readers[path.suffix](read_text(path, error=ConfigError))
         pairs = tuple(Prompts(row["foreground"], row["background"], path.name) for row in rows)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except (KeyError, TypeError, ValueError) as error:  # ValueError: what the readers of TOML, JSON and UTF-8 raise
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply for a list of pairs") from None
+    except (KeyError, TypeError, ValueError, csv.Error) as error:  # ValueError: what the readers of TOML, JSON and UTF-8 raise
         raise ConfigError(f"{path} does not hold a list of pairs with foreground and background: {error}") from error
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        raise ConfigError(f"{error}" if str(path) in str(error) else f"{path}: {error}") from error
     if not pairs:
         raise ConfigError(f"{path} holds no prompt pairs")
     return pairs

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from ..errors import ConfigError, did_you_mean
+from ..files.reading import read_toml
 
 SMALLEST_TILE = 64
 FINETUNE = "finetune"
@@ -27,10 +28,23 @@ OF_NETWORK = frozenset({"backbone", "enhancer", "pixel_decoder", "decoder", "pre
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.1, 10.0
 
 
+PART = "part"
+"""In the context of a validation: the values are a part of a configuration, which need not fit together."""
+LARGEST = (1 << 63) - 1
+"""Whole numbers beyond this fit into nothing that they are given to."""
+
+
 class Section(BaseModel):
     """A table of the configuration file: unknown keys are refused, values never change after the run is set up."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _within_reason(cls, value: Any) -> Any:
+        if isinstance(value, int) and abs(value) > LARGEST:
+            raise ValueError(f"should lie within {-LARGEST} and {LARGEST}")
+        return value
 
 
 class PluginChoice(Section):
@@ -52,31 +66,31 @@ class EnhancerConfig(PluginChoice):
     """The prior that the backbone looks up between its stages (docs/method.md, 3 to 6)."""
 
     name: str = Field("edge", description="an enhancer plugin, or none")
-    points: int = Field(4, ge=1, description="sampling points of injector and extractor, per head and level")
+    points: int = Field(4, ge=1, le=1000, description="sampling points of injector and extractor, per head and level")
     ratio: float = Field(0.5, gt=0, le=1, description="width of their values as a share of the backbone's")
     feedforward_ratio: float = Field(
         0.25, gt=0, description="hidden width of the extractors' feed-forward layers as a share of the backbone's"
     )
     drop_path: float = Field(0.0, ge=0, lt=1, description="stochastic depth of the extractors' feed-forward layers")
-    extra_extractors: int = Field(2, ge=0, description="further extractors after the last stage")
+    extra_extractors: int = Field(2, ge=0, le=1000, description="further extractors after the last stage")
 
 
 class PixelDecoderConfig(Section):
     """The encoder of deformable attention that turns backbone features into mask features."""
 
-    width: int = Field(256, ge=32, multiple_of=32, description="channels; group norm makes 32 groups of them")
-    layers: int = Field(6, ge=1, description="encoder layers")
-    heads: int = Field(8, ge=1, description="attention heads; they divide the width")
-    points: int = Field(4, ge=1, description="sampling points per head and level")
-    feedforward: int = Field(1024, ge=1, description="hidden width of the feed-forward layers")
+    width: int = Field(256, ge=32, le=1 << 16, multiple_of=32, description="channels; group norm makes 32 groups of them")
+    layers: int = Field(6, ge=1, le=1000, description="encoder layers")
+    heads: int = Field(8, ge=1, le=1024, description="attention heads; they divide the width")
+    points: int = Field(4, ge=1, le=1000, description="sampling points per head and level")
+    feedforward: int = Field(1024, ge=1, le=1 << 20, description="hidden width of the feed-forward layers")
 
 
 class DecoderConfig(Section):
     """The two ground queries and their masked attention."""
 
-    layers: int = Field(9, ge=1, description="decoder layers; each is followed by a prediction, and one comes before the first")
-    heads: int = Field(8, ge=1, description="attention heads; they divide the pixel decoder's width")
-    feedforward: int = Field(2048, ge=1, description="hidden width of the feed-forward layers")
+    layers: int = Field(9, ge=1, le=1000, description="decoder layers; each is followed by a prediction, and one comes before the first")
+    heads: int = Field(8, ge=1, le=1024, description="attention heads; they divide the pixel decoder's width")
+    feedforward: int = Field(2048, ge=1, le=1 << 20, description="hidden width of the feed-forward layers")
     first_mask: Literal["pca", "queries", "open", "release"] = Field(
         "pca",
         description="what the first layer may look at: PCA of the last feature map (paper), the learned queries' own mask, everything, "
@@ -92,7 +106,7 @@ class LossConfig(Section):
     box: float = Field(1.0, ge=0, description="weight of the box loss, 5 L1 + 2 (1 - gIoU)")
     clip: float = Field(1.0, ge=0, description="weight of the refiner's loss")
     no_object: float = Field(0.1, ge=0, description="weight of the class 'none' in the label loss")
-    points: int = Field(12544, ge=1, description="points at which masks are compared")
+    points: int = Field(12544, ge=1, le=1 << 24, description="points at which masks are compared")
     oversample: float = Field(3.0, ge=1, description="random points drawn, of which the most uncertain are kept, as a multiple of points")
     importance: float = Field(0.75, ge=0, le=1, description="share of points where the mask is most uncertain")
 
@@ -129,15 +143,15 @@ class DataConfig(Section):
     augmentation: Literal["none", "plain", "paper", "release"] = Field("plain", description="random changes of the training images")
     workers: int = Field(-1, ge=-1, description="loader processes; -1: as many as there are spare cores, 0: none")
     unreadable: Literal["stop", "skip"] = Field("stop", description="an image that cannot be read: stop, or take another and count it")
-    practice_count: int = Field(1024, ge=1, description="practice images drawn for training")
+    practice_count: int = Field(1024, ge=1, le=1 << 30, description="practice images drawn for training")
 
 
 class PreprocessingConfig(Section):
     """How an image becomes network input; carried by the checkpoint."""
 
-    size: int = Field(512, ge=64, multiple_of=32, description="side of the network's input in pixels")
+    size: int = Field(512, ge=64, le=1 << 15, multiple_of=32, description="side of the network's input in pixels")
     resize: Literal["square", "short-side"] = Field("short-side", description="stretch to size x size, or short side to size")
-    longest: int = Field(2048, ge=64, description="bound of the long side")
+    longest: int = Field(2048, ge=64, le=1 << 16, description="bound of the long side")
 
 
 class PredictionConfig(Section):
@@ -154,7 +168,7 @@ class PredictionConfig(Section):
     scales: list[Annotated[float, Field(ge=0.25, le=4)]] = Field(
         [1.0], min_length=1, description="average the maps at these multiples of the preprocessing size"
     )
-    tile: int = Field(0, description="side, in pixels, of the tiles that larger images are cut into; 0: never")
+    tile: int = Field(0, le=1 << 16, description="side, in pixels, of the tiles that larger images are cut into; 0: never")
     overlap: float = Field(0.25, ge=0, le=0.75, description="share of a tile that it has in common with the next one")
 
     @field_validator("tile")
@@ -222,6 +236,24 @@ class RunConfig(Section):
     prediction: PredictionConfig = PredictionConfig()
     training: TrainingConfig = TrainingConfig()
 
+    @model_validator(mode="after")
+    def _fits_together(self, info: ValidationInfo) -> Self:
+        if (info.context or {}).get(PART):
+            return self
+        width = self.pixel_decoder.width
+        for name, heads in (("pixel_decoder.heads", self.pixel_decoder.heads), ("decoder.heads", self.decoder.heads)):
+            if width % heads:
+                raise ValueError(f"{name} = {heads} does not divide pixel_decoder.width = {width}")
+        patch, size = self.backbone.options.get("patch_size"), self.preprocessing.size
+        if isinstance(patch, int) and patch > 0 and self.preprocessing.resize == "square" and size % patch:
+            raise ValueError(
+                f"backbone.options.patch_size = {patch} does not divide preprocessing.size = {size}: a border would not be seen"
+            )
+        plan = self.training
+        if plan.batch_size % plan.accumulate:
+            raise ValueError(f"training.accumulate = {plan.accumulate} does not divide training.batch_size = {plan.batch_size}")
+        return self
+
 
 @dataclass(frozen=True)
 class Resolved:
@@ -288,6 +320,7 @@ def resolve(
     for layer, written in layers.items():
         for key in written:
             _check_known(key, layer)
+        _check_layer(task, written, layer)
         settings = _outlasting(written, stronger := stronger[1:])
         values = _stack(values, settings)
         sources = {key: source for key, source in sources.items() if key in values} | dict.fromkeys(settings, layer)
@@ -393,23 +426,25 @@ def _check_known(key: str, layer: str) -> None:
         raise ConfigError(f"{layer}: there is no setting {key!r}; {did_you_mean(key, known)}")
 
 
-def _validate(values: Mapping[str, Any], sources: Mapping[str, str]) -> RunConfig:
+def _check_layer(task: str, written: Mapping[str, Any], layer: str) -> None:
+    """Raise `ConfigError` for a wrong value in a layer, though a stronger layer may cover it; what fits together is for the whole."""
+    _validate({"task": task, **written}, dict.fromkeys(written, layer), context={PART: True})
+
+
+def _validate(values: Mapping[str, Any], sources: Mapping[str, str], context: Mapping[str, bool] | None = None) -> RunConfig:
     try:
-        return RunConfig.model_validate(nest(values))
+        return RunConfig.model_validate(nest(values), context=context)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         path = ".".join(str(part) for part in first["loc"])
         reason = first["msg"].removeprefix("Value error, ")  # which pydantic puts before what our own validators say
-        raise ConfigError(f"{sources.get(path, 'configuration')}: {path} = {first['input']!r}: {reason}") from error
+        if not path or isinstance(first["input"], Mapping):  # several settings together: the reason names them
+            raise ConfigError(f"configuration: {reason}") from error
+        raise ConfigError(f"{sources.get(path, 'configuration')}: {path} = {first['input']!r:.80}: {reason}") from error
 
 
 def _read_file(path: Path) -> dict[str, Any]:
-    try:
-        return flatten(tomllib.loads(path.read_text("utf-8")))
-    except FileNotFoundError as error:
-        raise ConfigError(f"configuration file {path} does not exist") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"configuration file {path} cannot be read as TOML: {error}") from error
+    return flatten(read_toml(path, error=ConfigError, what="configuration file"))
 
 
 def _parse_assignment(text: str) -> tuple[str, Any]:
@@ -418,6 +453,6 @@ def _parse_assignment(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set {text!r}: write it as dotted.key=value, e.g. --set training.learning_rate=1e-4")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         parsed = value  # a bare word: a string
     return key.strip(), parsed

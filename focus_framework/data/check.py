@@ -32,6 +32,8 @@ EXAMPLES = 3
 """Files that are shown of each kind of problem."""
 ODD_ONES = 0.25
 """Masks that look inverted are reported one by one where no more than this share of all do."""
+DARK, LIGHT = 64, 192
+"""Grey values in between belong to neither side for certain."""
 LIST = ("image", "mask", "name", "foreground", "split")
 """Columns of a list of pairs."""
 MOST = 0.75
@@ -149,27 +151,30 @@ def _look(pair: Pair) -> _Look:
     if isinstance(pair, EmptyPair):
         return _Look(pair, (), fingerprint)
     try:
-        mask, levels = _read_mask(pair)
+        mask, levels, unclear = _read_mask(pair)
     except DataError as error:
         return _Look(pair, (Problem("unreadable", str(pair.mask), str(error)),), fingerprint)
-    return _Look(pair, tuple(_mask_problems(pair, image, mask, levels)), fingerprint, _looks_inverted(mask))
+    return _Look(pair, tuple(_mask_problems(pair, image, mask, levels, unclear)), fingerprint, _looks_inverted(mask))
 
 
-def _read_mask(pair: Pair) -> tuple[NDArray[np.bool_], list[int]]:
-    """The mask, and the grey values that its file has."""
+def _read_mask(pair: Pair) -> tuple[NDArray[np.bool_], list[int], float]:
+    """The mask, the grey values that its file has, and the share of pixels that are neither dark nor light."""
     if type(pair) is not Pair:
-        return pair.read_mask(), []
+        return pair.read_mask(), [], 0.0
     grey = read_grey(pair.mask).T if pair.transposed else read_grey(pair.mask)
-    return (grey > 127) == (pair.foreground == "white"), np.flatnonzero(np.bincount(grey.ravel(), minlength=256)).tolist()
+    counts = np.bincount(grey.ravel(), minlength=256)
+    unclear = float(counts[DARK:LIGHT].sum() / max(grey.size, 1))
+    return (grey > 127) == (pair.foreground == "white"), np.flatnonzero(counts).tolist(), unclear
 
 
-def _mask_problems(pair: Pair, image: ImageArray, mask: NDArray[np.bool_], levels: list[int]) -> Iterator[Problem]:
+def _mask_problems(pair: Pair, image: ImageArray, mask: NDArray[np.bool_], levels: list[int], unclear: float) -> Iterator[Problem]:
     file = str(pair.mask)
     if mask.shape != image.shape[:2]:
         (height, width), (h, w) = mask.shape, image.shape[:2]
         yield Problem("size-mismatch", file, f"{width} x {height}, but its image {pair.image} is {w} x {h} (width x height)")
     if len(levels) > 2:
         detail = f"{len(levels)} grey values from {levels[0]} to {levels[-1]}; above 127 counts as white"
+        detail += f"; {unclear:.1%} of the pixels are neither dark nor light"
         yield Problem("not-two-valued", file, detail)
     if mask.all() or not mask.any():
         what = "foreground" if mask.all() else "background"

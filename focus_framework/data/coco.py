@@ -5,7 +5,6 @@ The format: cocodataset.org, "data format", object detection. Images without an 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -16,7 +15,11 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError, did_you_mean
 from ..files.coco import draw
+from ..files.reading import read_json
 from .pair import Pair, Scan
+
+LARGEST_SIDE = 1 << 20
+"""Pixels; no image is higher or wider."""
 
 
 @dataclass(frozen=True)
@@ -65,19 +68,31 @@ def scan_coco(path: Path, options: dict[str, str]) -> Scan:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise DataError(f"annotations {path} do not exist")
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise DataError(f"cannot read {path}: {error}") from error
+    content = read_json(path, what="annotations")
     wanted = {"images": ("id", "file_name", "height", "width"), "annotations": (), "categories": ("id", "name")}
     for key, fields in wanted.items():
         rows = content.get(key) if isinstance(content, dict) else None
         if not isinstance(rows, list) or not all(isinstance(row, dict) and row.keys() >= set(fields) for row in rows):
             needs = f" with {', '.join(fields)}" if fields else ""
             raise DataError(f"{path} is not COCO: it needs a list {key!r}{needs}")
+    for image in content["images"]:
+        _check_image(path, image)
+    known = {image["id"] for image in content["images"]}
+    for annotation in content["annotations"]:
+        number = annotation.get("image_id")
+        if not isinstance(number, int | str) or number not in known:
+            raise DataError(f"{path} annotates image {number!r:.60}, which is not among its images")
+        if not isinstance(annotation.get("segmentation", []), list | dict):
+            raise DataError(f"{path}, image {number}: a segmentation is neither polygons nor run lengths")
     return content
+
+
+def _check_image(path: Path, image: dict[str, Any]) -> None:
+    if not isinstance(image["id"], int | str) or not isinstance(image["file_name"], str) or not image["file_name"].strip():
+        raise DataError(f"{path} is not COCO: an image has the id {image['id']!r:.60} and the file name {image['file_name']!r:.60}")
+    for side in ("height", "width"):
+        if not isinstance(image[side], int) or not 0 < image[side] <= LARGEST_SIDE:
+            raise DataError(f"{path}, image {image['file_name']}: its {side} is {image[side]!r:.60}, not a number of pixels")
 
 
 def _category(path: Path, content: dict[str, Any], name: str | None) -> Any:

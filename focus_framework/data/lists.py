@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..errors import DataError
+from ..files.reading import problem, regular
 from .pair import Pair, Scan, as_foreground, split_named
 
 Row: TypeAlias = tuple[int, dict[str, Any]]
@@ -21,11 +22,10 @@ def scan_list(path: Path) -> Scan:
 
     Paths are relative to the list's folder. Raises `DataError`, with the line, where a field is missing or wrong.
     """
-    if not path.is_file():
-        raise DataError(f"list {path} does not exist")
+    regular(path, what="list")
     try:
         rows = list(READERS[path.suffix.lower()](path))
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (UnicodeDecodeError, csv.Error, RecursionError) as error:
         raise DataError(f"cannot read {path}: {error}") from error
     if not rows:
         raise DataError(f"{path} lists no pairs; each line needs image and mask")
@@ -35,7 +35,7 @@ def scan_list(path: Path) -> Scan:
         pair = _pair(path, line, row)
         if pair.name in pairs:
             raise DataError(f"{path}, line {line}: a second pair named {pair.name!r}; give them a field name")
-        gone = [f"{path}, line {line}: {file} does not exist" for file in (pair.image, pair.mask) if not file.is_file()]
+        gone = [f"{path}, line {line}: {file} {reason}" for file in (pair.image, pair.mask) if (reason := problem(file))]
         missing += gone
         if not gone:
             pairs[pair.name] = pair

@@ -16,6 +16,7 @@ Options follow after commas: ``scans/,foreground=black`` for masks whose foregro
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -48,11 +49,25 @@ def find_pairs(reference: str, *, task: Task | None = None, root: Path | str | N
             f"{first(found.lonely_images)}. focus data check {reference} lists all"
         )
     pairs = [pair for pair in found.pairs if split is None or pair.split == split]
+    if twice := _shared(pairs):
+        raise ConfigError(f"{reference}: {twice[0].image} and its mask are in it twice ({len(twice)} such pairs); name each data set once")
     if not pairs:
         divided = sorted({pair.split for pair in found.pairs if pair.split})
         parts = f"; it has {', '.join(divided)}" if divided else "; it is not divided into parts"
         raise DataError(f"{reference}: no pairs of images and masks" + (f" for {split}{parts}" if split else ""))
     return pairs
+
+
+def _shared(pairs: Sequence[Pair]) -> list[Pair]:
+    """Pairs of the same two files as one before them, whatever the files are called."""
+    seen: set[tuple[str, str]] = set()
+    again = []
+    for pair in pairs:
+        key = os.path.realpath(pair.image), os.path.realpath(pair.mask)
+        if type(pair) is Pair and key in seen:
+            again.append(pair)
+        seen.add(key)
+    return again
 
 
 def training_pairs(
@@ -77,7 +92,13 @@ def training_pairs(
             return kept, aside
         pairs = kept
     if validation:
-        return pairs, find_pairs(validation, task=task, root=root)
+        aside = find_pairs(validation, task=task, root=root)
+        if common := _shared([*pairs, *aside]):
+            raise ConfigError(
+                f"{len(common)} pairs of the validation data {validation} are trained on too, {common[0].image} for one; "
+                "scores on them would say nothing. Leave data.validation out to hold a share back"
+            )
+        return pairs, aside
     return split_pairs(pairs, share, seed)
 
 
@@ -99,7 +120,7 @@ def split_pairs(pairs: Sequence[Pair], share: float, seed: int) -> tuple[list[Pa
 
 def scan(reference: str, *, task: Task | None = None, root: Path | str | None = None) -> Scan:
     """As `find_pairs`, but images and masks without a partner are returned beside the pairs, for a report on all of them."""
-    parts = [reference] if "+" not in reference or Path(reference).exists() else reference.split("+")
+    parts = _parts(reference)
     if len(parts) == 1:
         return _scan_one(reference, task, root)
     total = Scan(())
@@ -111,6 +132,24 @@ def scan(reference: str, *, task: Task | None = None, root: Path | str | None = 
 
 
 OPTIONS = ("images", "masks", "foreground", "split", "category", "image_column", "mask_column")
+
+
+def _parts(reference: str) -> list[str]:
+    """What a reference joins by ``+``; a plus in the name of something that is there joins nothing."""
+    words, parts = reference.split("+"), []
+    while words:
+        longest = next((n for n in range(len(words), 1, -1) if _is_there("+".join(words[:n]))), 1)
+        parts.append("+".join(words[:longest]))
+        words = words[longest:]
+    if parts[1:] and any(not part.strip() for part in parts):
+        raise ConfigError(f"{reference}: data sets are joined by +, and one of them has no name")
+    return parts
+
+
+def _is_there(reference: str) -> bool:
+    """Whether every part that has a plus is the path of something that exists."""
+    values = [part.partition("=")[2] if part.partition("=")[1] else part for part in reference.split(",")]
+    return Path(reference).exists() or all(Path(value).exists() for value in values if "+" in value)
 
 
 def _scan_one(reference: str, task: Task | None, root: Path | str | None) -> Scan:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..errors import FocusError
+from ..errors import DeviceError
 from ..inference.device import choose_device, title
 from ..model import ops
 from ..plugin.registry import registry
@@ -52,7 +52,7 @@ def _device(asked: str) -> dict[str, Any]:
     found |= {"allowed": allowed_processors(), "processor_share": share_of_a_moment()}
     try:
         device = choose_device(asked)
-    except FocusError as error:
+    except DeviceError as error:
         return {**found, "name": "cpu", "title": "in its place", "error": str(error)}
     return {**found, "name": str(device), "title": title(device)}
 

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 
+FARTHEST = 1 << 20
+"""Pixels from the origin; what lies farther is no corner of an image's polygon."""
 FINER = 4
 """Polygons are drawn this much larger and averaged, so that a pixel is inside where more than half of its area is."""
 
@@ -20,16 +22,29 @@ FINER = 4
 def draw(shape: Any, size: tuple[int, int], where: str) -> NDArray[np.bool_]:
     """One segmentation as `[H, W]` bool: a list of polygons, run lengths, or run lengths packed into a string."""
     if isinstance(shape, list):
-        return fill(shape, size)
+        return fill([_corners(polygon, where) for polygon in shape], size)
     if not isinstance(shape, dict) or "counts" not in shape:
         raise DataError(f"{where}: a segmentation is neither polygons nor run lengths")
     counts = shape["counts"]
-    runs = unpack(counts) if isinstance(counts, str) else [int(run) for run in counts]
-    height, width = shape.get("size", size)
-    if (height, width) != size or sum(runs) != height * width or min(runs) < 0:
+    if not isinstance(counts, str) and not (isinstance(counts, list) and all(type(run) is int for run in counts)):
+        raise DataError(f"{where}: run lengths are neither whole numbers nor a string")
+    runs = unpack(counts) if isinstance(counts, str) else counts
+    own = shape.get("size", size)
+    if not isinstance(own, list | tuple) or tuple(own) != size or sum(runs) != size[0] * size[1] or min(runs, default=0) < 0:
         raise DataError(f"{where}: run lengths of {sum(runs)} pixels do not fill {size[1]} x {size[0]}")
+    height, width = size
     values = np.arange(len(runs)) % 2 == 1  # the first run is background
     return np.repeat(values, runs).reshape(width, height).T  # columns first
+
+
+def _corners(polygon: Any, where: str) -> list[float]:
+    """The numbers of a polygon, if they are such: x, y of three corners or more."""
+    if not isinstance(polygon, list) or len(polygon) % 2 or len(polygon) < 6:
+        raise DataError(f"{where}: a polygon has x, y, x, y, ... of three corners or more, this is {polygon!r:.80}")
+    for number in polygon:
+        if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) <= FARTHEST:
+            raise DataError(f"{where}: {number!r:.40} among the numbers of a polygon is no place in an image")
+    return polygon
 
 
 def fill(polygons: list[list[float]], size: tuple[int, int]) -> NDArray[np.bool_]:

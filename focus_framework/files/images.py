@@ -19,15 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from .atomic import replacing
+from .reading import regular
 
 ImageArray: TypeAlias = NDArray[np.uint8]
 Foreground: TypeAlias = Literal["white", "black"]
 Source: TypeAlias = str | os.PathLike[str] | bytes
 """A path, or the content of a file."""
 
-MAX_PIXELS = int(os.environ.get("FOCUS_MAX_PIXELS", 100_000_000))
+MAX_PIXELS = 100_000_000
 """Images with more pixels are refused before they are decoded; the variable FOCUS_MAX_PIXELS changes it."""
 
 SUFFIXES = frozenset({
@@ -100,13 +101,15 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"folder {folder} does not exist" if not folder.exists() else f"{folder} is not a folder")
     found = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
-    return sorted(path for path in found if path.is_file())
+    return sorted(path for path in found if not path.is_dir())  # what is no regular file is told when it is read
 
 
 def _decode(source: Source, max_pixels: int | None, name: str) -> ImageArray:
     """`[H, W]` or `[H, W, 3]` uint8."""
-    limit = MAX_PIXELS if max_pixels is None else max_pixels
+    limit = pixel_limit() if max_pixels is None else max_pixels
     label = _label(source, name)
+    if not isinstance(source, bytes):
+        regular(source)
     try:
         with _open(source) as picture:
             _check_size(label, picture.height, picture.width, limit)
@@ -115,14 +118,19 @@ def _decode(source: Source, max_pixels: int | None, name: str) -> ImageArray:
             return _eight_bits(picture)
     except UnidentifiedImageError:
         return _decode_radiance(source if isinstance(source, bytes) else Path(source).read_bytes(), label, limit)
-    except FileNotFoundError:
-        what = "is a link to a file that does not exist" if Path(label).is_symlink() else "does not exist"
-        raise DataError(f"{label} {what}") from None
     except DataError:
         raise
     except Exception as error:  # decoders raise whatever they trip over: OSError, SyntaxError, struct.error, IndexError ...
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(f"cannot read {label}: {reason}") from error
+
+
+def pixel_limit() -> int:
+    """The most pixels of an image, as FOCUS_MAX_PIXELS says. Raises `ConfigError` where it says no whole number."""
+    text = os.environ.get("FOCUS_MAX_PIXELS", "").strip() or str(MAX_PIXELS)
+    if not text.isdecimal() or int(text) == 0:
+        raise ConfigError(f"the variable FOCUS_MAX_PIXELS is {text!r}; it must be a whole number of pixels above 0")
+    return int(text)
 
 
 def _decode_radiance(content: bytes, label: str, limit: int) -> ImageArray:

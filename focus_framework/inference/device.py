@@ -15,6 +15,8 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(f"{name!r} names no device; use auto, cpu, cuda, cuda:1 or mps") from error
+    if device.type == "meta" or (device.type in ("cpu", "mps") and device.index not in (None, 0)):
+        raise DeviceError(f"device {name} is not there; use --device {'cpu' if device.type == 'meta' else device.type}, or auto")
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:

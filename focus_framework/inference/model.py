@@ -149,6 +149,13 @@ class Model(nn.Module):
 
 def as_array(image: ImageLike) -> NDArray[np.uint8]:
     """Any of the accepted kinds of image as `[H, W, 3]` uint8 RGB."""
+    array = _as_array(image)
+    if array.size == 0:
+        raise DataError(f"an image of {array.shape[1]} x {array.shape[0]} pixels has nothing to look at")
+    return array
+
+
+def _as_array(image: ImageLike) -> NDArray[np.uint8]:
     if isinstance(image, str | PathLike):
         return read_image(image)
     if isinstance(image, Image.Image):

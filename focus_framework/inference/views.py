@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..config.schema import PredictionConfig
-from ..errors import DeviceError
+from ..errors import DeviceError, WeightsError
 
 if TYPE_CHECKING:
     from .model import Model
@@ -137,6 +137,8 @@ def predict_maps(
     for canvases in _filling_batches(pictures, model.config.prediction, batch_size):
         _see([view for canvas in canvases for view in canvas.views], model, batches)
         for canvas in canvases:
+            if not np.isfinite(canvas.probability).all():
+                raise WeightsError("the network gives NaN for an image: its weights, or the precision of this device, are at fault")
             yield canvas.picture, canvas.probability
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
 
 from ..config.schema import PluginChoice, RunConfig
-from ..plugin.interfaces import Prior, Prompts, RefinerLoss, StagedBackbone, resolve
+from ..plugin.calls import calling
+from ..plugin.interfaces import Builder, Prior, Prompts, RefinerLoss, StagedBackbone, resolve
 from ..plugin.options import checked_options
 from ..plugin.registry import registry
 from .network import Network, prior_width
+from .trial import built, built_backbone
 
 
 def build_network(config: RunConfig, *, weights: str | None = None) -> Network:
@@ -18,9 +23,11 @@ def build_network(config: RunConfig, *, weights: str | None = None) -> Network:
     """
     choice = config.backbone
     description = registry().get("backbone", choice.name)
-    build = resolve(description.build)
+    build = _builder("backbone", choice.name, description.build)
     options = checked_options("backbone", choice.name, build, choice.options, reserved=("weights",))
-    backbone: StagedBackbone = build(choice.name, weights=weights or choice.weights, **options)
+    with calling(f"backbone {choice.name}", "build()", passing=_is_memory_short):
+        made = build(choice.name, weights=weights or choice.weights, **options)
+    backbone = built_backbone(choice.name, made)
     prior = _build_prior(config, backbone, weights)
     network = Network(backbone, prior, enhancer=config.enhancer, pixel_decoder=config.pixel_decoder, decoder=config.decoder)
     if choice.frozen:
@@ -32,13 +39,28 @@ def _build_prior(config: RunConfig, backbone: StagedBackbone, weights: str | Non
     choice = config.enhancer
     if choice.name == "none":
         return None
-    build = resolve(registry().get("enhancer", choice.name).build)
+    build = _builder("enhancer", choice.name, registry().get("enhancer", choice.name).build)
     given = {**choice.options, "weights": weights} if weights and "weights" in choice.options else choice.options
     options = checked_options("enhancer", choice.name, build, given)
-    return build(prior_width(backbone, config.pixel_decoder), mean=backbone.mean, std=backbone.std, **options)
+    with calling(f"enhancer {choice.name}", "build()", passing=_is_memory_short):
+        prior = build(prior_width(backbone, config.pixel_decoder), mean=backbone.mean, std=backbone.std, **options)
+    return cast(Prior, built("enhancer", choice.name, prior))
 
 
 def build_refiner(choice: PluginChoice, prompts: Sequence[Prompts], *, mean: Sequence[float], std: Sequence[float]) -> RefinerLoss:
     """A refiner for images that were normalised with `mean` and `std`. Raises as `build_network`."""
-    build = resolve(registry().get("refiner", choice.name).build)
-    return build(prompts, mean=mean, std=std, **checked_options("refiner", choice.name, build, choice.options))
+    build = _builder("refiner", choice.name, registry().get("refiner", choice.name).build)
+    options = checked_options("refiner", choice.name, build, choice.options)
+    with calling(f"refiner {choice.name}", "build()", passing=_is_memory_short):
+        loss = build(prompts, mean=mean, std=std, **options)
+    return cast(RefinerLoss, built("refiner", choice.name, loss))
+
+
+def _builder(kind: str, name: str, builder: Builder[Any]) -> Callable[..., Any]:
+    """The plugin's ``build``, imported if it lies elsewhere."""
+    with calling(f"{kind} {name}", "the module of build()"):
+        return resolve(builder)
+
+
+def _is_memory_short(error: BaseException) -> bool:
+    return isinstance(error, torch.OutOfMemoryError)

@@ -12,7 +12,8 @@ from accelerate.utils.memory import should_reduce_batch_size
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from ..errors import FocusError
+from ..config.schema import RunConfig
+from ..errors import ConfigError, FocusError
 from ..model.encoder import Extractor, Injector
 from ..model.ground_decoder import DecoderLayer
 from ..model.network import Network
@@ -29,6 +30,17 @@ class MemoryShortError(FocusError):
 def is_memory_short(error: BaseException) -> bool:
     """Whether a device, or the machine, had no memory left."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (isinstance(error, Exception) and should_reduce_batch_size(error))
+
+
+def check_memory(config: RunConfig) -> None:
+    """Raise `ConfigError` where not even the images of one batch fit into this machine's memory."""
+    count, side = config.training.batch_size, config.preprocessing.size
+    wanted, there = 12 * count * side**2, psutil.virtual_memory().total  # three channels of four bytes
+    if wanted > there:
+        raise ConfigError(
+            f"the images of one batch, {count} of {side} x {side} pixels, take {wanted / 2**30:,.0f} GiB and this machine has "
+            f"{there / 2**30:,.0f}; lower --batch-size (training.batch_size) or --image-size (preprocessing.size)"
+        )
 
 
 def memory_in_use(device: torch.device) -> int:

@@ -28,13 +28,15 @@ from ..inference.device import choose_device, title
 from ..inference.model import Model
 from ..model import ops
 from ..model.build import build_network, build_refiner
-from ..model.network import Network
+from ..model.network import Network, prior_width
+from ..model.trial import try_network, try_refiner
 from ..plugin.interfaces import Prompts
 from ..plugin.kit.prompts import with_templates
 from ..plugin.registry import Entry, registry
 from .calibration import fit_temperature
 from .data import RunData, load_data
 from .loop import BEST, LATEST, Progress, Trainer
+from .memory import check_memory
 from .processes.sharding import asked_by_launcher
 from .processes.team import Team
 from .record.folder import CONFIG, check_same, held, identity, is_run, new_folder, write_config
@@ -105,6 +107,7 @@ def assemble(
 ) -> tuple[Trainer, RunData]:
     """Everything that a run is made of, in the state that was saved in `folder` if it goes on. Writes nothing."""
     config, chosen = resolved.config, task.get()
+    check_memory(config)
     torch.manual_seed(config.training.seed)
     data = load_data(config, chosen)
     itself = identity(config, len(data.samples.images))
@@ -125,6 +128,8 @@ def assemble(
             shared = "weights and optimizer state are sharded" if team.shards else "each process holds the whole network"
             logger.info("%d processes; %s", team.size, shared)
     update = Update(config, model, accelerator, team, _build_refiner(config, prompts, model))
+    if team.size == 1:  # sharded parts cannot be called one by one
+        _try_plugins(config, update)
     trainer = Trainer(chosen, update, folder, identity=itself, description=description, validation=data.validation, clock=clock)
     if state:
         trainer.restore(state)
@@ -205,6 +210,16 @@ def begin(config: RunConfig) -> tuple[Accelerator, Team]:
         logging.getLogger("focus_framework").setLevel(logging.ERROR)  # only the main process logs
     share_of_batch(config, team.size)
     return accelerator, team
+
+
+def _try_plugins(config: RunConfig, update: Update) -> None:
+    """Try what plugins built before the first step: an error of theirs in the middle of one would name nobody."""
+    network, size = update.model.network, config.preprocessing.size
+    backbone: Any = network.encoder.backbone
+    width = prior_width(backbone, config.pixel_decoder) if config.enhancer.name != "none" else None
+    try_network(network, size, backbone=config.backbone.name, enhancer=config.enhancer.name, width=width)
+    if update.refiner:
+        try_refiner(update.refiner, size, name=config.refiner.name, device=update.accelerator.device)
 
 
 def _build_refiner(config: RunConfig, prompts: tuple[Prompts, ...], model: Model) -> tuple[nn.Module, str] | None:

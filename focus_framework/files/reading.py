@@ -1,0 +1,69 @@
+"""The gate through which files come in: regular files alone, texts whole, and one line about what is wrong with any other."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..errors import DataError, FocusError
+
+T = TypeVar("T")
+KINDS: dict[Callable[[int], bool], str] = {
+    stat.S_ISDIR: "is a folder, not a file",
+    stat.S_ISFIFO: "is a named pipe, which is never opened: whoever reads it may wait for ever",
+    stat.S_ISCHR: "is a device, not a file",
+    stat.S_ISBLK: "is a device, not a file",
+    stat.S_ISSOCK: "is a socket, not a file",
+}
+
+
+def regular(path: str | os.PathLike[str], *, error: type[FocusError] = DataError, what: str = "") -> Path:
+    """The path, if it leads to a regular file; links are followed. `what` it is stands before its name in the error."""
+    if reason := problem(path):
+        raise error(f"{what} {os.fspath(path)} {reason}".lstrip())
+    return Path(path)
+
+
+def problem(path: str | os.PathLike[str]) -> str:
+    """What is wrong with a path that should lead to a regular file; empty where nothing is."""
+    try:
+        mode = Path(path).stat().st_mode
+    except FileNotFoundError:
+        return "is a link to a file that does not exist" if Path(path).is_symlink() else "does not exist"
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ELOOP:
+            return "is a link that leads back to itself"
+        return f"cannot be opened: {getattr(error, 'strerror', None) or error}"
+    return next((told for is_kind, told in KINDS.items() if is_kind(mode)), "")
+
+
+def read_text(path: str | os.PathLike[str], *, error: type[FocusError] = DataError, what: str = "", encoding: str = "utf-8") -> str:
+    """The text of a regular file. Raises `error`, which names it."""
+    return _read(path, lambda text: text, "text", error, what, encoding)
+
+
+def read_json(path: str | os.PathLike[str], *, error: type[FocusError] = DataError, what: str = "") -> Any:
+    """What a file of JSON holds. Raises `error`, which names it."""
+    return _read(path, json.loads, "JSON", error, what, "utf-8")
+
+
+def read_toml(path: str | os.PathLike[str], *, error: type[FocusError] = DataError, what: str = "") -> dict[str, Any]:
+    """What a file of TOML holds. Raises `error`, which names it."""
+    return _read(path, tomllib.loads, "TOML", error, what, "utf-8")
+
+
+def _read(path: str | os.PathLike[str], parse: Callable[[str], T], form: str, error: type[FocusError], what: str, encoding: str) -> T:
+    file = regular(path, error=error, what=what)
+    try:
+        return parse(file.read_text(encoding))
+    except RecursionError:
+        raise error(f"{what} {file} cannot be read as {form}: it is nested too deeply".lstrip()) from None
+    except (OSError, ValueError) as found:
+        reason = found.strerror if isinstance(found, OSError) and found.strerror else found
+        raise error(f"{what} {file} cannot be read as {form}: {reason}".lstrip()) from found
