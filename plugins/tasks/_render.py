@@ -34,7 +34,7 @@ def salient(random: np.random.Generator, size: int) -> PracticePair:
         mask = seen.share(1) >= 0.5
         if not 0.03 <= mask.mean() <= 0.7:
             continue
-        return camera.photograph(random, stage.light(seen, samples=7, seed=seed)), mask
+        return camera.photograph(random, stage.light(seen, samples=4, seed=seed)), mask
 
 
 def shadow(random: np.random.Generator, size: int) -> PracticePair:
@@ -45,11 +45,11 @@ def shadow(random: np.random.Generator, size: int) -> PracticePair:
         scene = places.in_the_sun(random)
         stage = engine.Stage(scene, size)
         seed = int(random.integers(2**31))
-        dark = 1 - cv2.GaussianBlur(stage.sunlit(seed=seed).astype(np.float32), (0, 0), size / 200)
+        dark = 1 - cv2.GaussianBlur(stage.sunlit(samples=2, seed=seed).astype(np.float32), (0, 0), size / 200)
         mask = cv2.medianBlur((dark > 0.5).astype(np.uint8), 5) > 0  # nobody marks the shadow of one blade of grass
         if not 0.02 <= mask.mean() <= 0.6:
             continue
-        light = stage.light(stage.seen(seed=seed), samples=7, seed=seed)
+        light = stage.light(stage.seen(samples=2, seed=seed), samples=4, seed=seed)
         return camera.photograph(random, light, noise=(0.001, 0.012)), mask
 
 
@@ -63,7 +63,7 @@ def camouflage(random: np.random.Generator, size: int) -> PracticePair:
         seen = stage.seen(seed=seed)
         mask = seen.share(1) >= 0.5
         if 0.02 <= mask.mean() <= 0.55:
-            return camera.photograph(random, stage.light(seen, samples=7, seed=seed)), mask
+            return camera.photograph(random, stage.light(seen, samples=4, seed=seed)), mask
 
 
 def defocus(random: np.random.Generator, size: int) -> PracticePair:
@@ -73,11 +73,11 @@ def defocus(random: np.random.Generator, size: int) -> PracticePair:
     while True:
         stage = engine.Stage(places.in_focus(random), size)
         seed = int(random.integers(2**31))
-        seen = stage.seen(samples=9, seed=seed)
+        seen = stage.seen(samples=4, seed=seed)
         blur = stage.blur(seen) * 256 / size
         mask = cv2.medianBlur((blur < 2.0).astype(np.uint8), 5) > 0
         if 0.06 <= mask.mean() <= 0.75 and np.median(blur[~mask]) > 3:
-            return camera.photograph(random, stage.light(seen, samples=10, seed=seed), noise=(0.001, 0.012), sharp=True), mask
+            return camera.photograph(random, stage.light(seen, samples=7, seed=seed), noise=(0.001, 0.012), sharp=True), mask
 
 
 def forgery(random: np.random.Generator, size: int) -> PracticePair:

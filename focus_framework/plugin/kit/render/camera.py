@@ -54,8 +54,8 @@ def photograph(
     image = grey + (image - grey) * np.float32(random.uniform(0.75, 1.35))
     contrast = random.normal(1.1, 0.12)
     image = (image - 0.45) * np.float32(contrast) + 0.45
-    if random.random() < 0.3 and not sharp:
-        image = cv2.GaussianBlur(image, (0, 0), random.uniform(0.3, 0.9))
+    if not sharp:
+        image = softened(random, image)
     if random.random() < 0.4:
         image += random.uniform(0.2, 0.8) * (image - cv2.GaussianBlur(image, (0, 0), 1.2))
     amount = np.exp(random.uniform(*np.log(noise)))
@@ -70,6 +70,24 @@ def photograph(
         for _ in range(int(random.choice([0, 1, 2], p=[0.2, 0.6, 0.2]))):
             result = jpeg(result, int(random.integers(45, 97)))
     return result
+
+
+def softened(random: np.random.Generator, image: Array) -> Array:
+    """The image after what blurs all of it, now and then: a soft lens, a hand that shook, a size that was changed and back."""
+    height, width = image.shape[:2]
+    if random.random() < 0.3:
+        image = cv2.GaussianBlur(image, (0, 0), random.uniform(0.3, 0.9))
+    if random.random() < 0.06:
+        reach, turn = random.uniform(1, 3) * width / 256, random.uniform(0, np.pi)
+        steps = np.linspace(-reach / 2, reach / 2, 5)
+        shifts = [np.float32([[1, 0, step * np.cos(turn)], [0, 1, step * np.sin(turn)]]) for step in steps]
+        moved = [cv2.warpAffine(image, shift, (width, height), borderMode=cv2.BORDER_REPLICATE) for shift in shifts]
+        image = np.mean(moved, axis=0, dtype=np.float32)
+    if random.random() < 0.2:
+        factor = random.uniform(0.5, 0.95)
+        small = cv2.resize(image, (max(8, int(width * factor)), max(8, int(height * factor))), interpolation=cv2.INTER_AREA)
+        image = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+    return image
 
 
 def jpeg(image: Array, quality: int) -> Array:

@@ -98,7 +98,7 @@ class Stage:
         angle = 2 * camera.aperture * np.abs(depth - focus) / (depth * focus)
         return np.median(angle, axis=0) * self.size / (2 * np.tan(np.radians(camera.fov / 2)))
 
-    def seen(self, *, samples: int = 6, seed: int = 0) -> Seen:
+    def seen(self, *, samples: int = 3, seed: int = 0) -> Seen:
         """The first hits."""
         integrator = {"type": "aov", "aovs": "s:shape_index,d:depth,a:albedo,n:sh_normal", "block_size": 32}
         layers = np.stack([self._layers(self.scene, integrator, samples=1, seed=seed + number) for number in range(samples)])
@@ -107,7 +107,7 @@ class Stage:
         albedo = np.where(depth[..., None] > 0, layers[..., 2:5], 1).mean(axis=0)
         return Seen(labels, depth, albedo, layers[..., 5:8].mean(axis=0))
 
-    def sunlit(self, *, samples: int = 4, seed: int = 0) -> Array:
+    def sunlit(self, *, samples: int = 3, seed: int = 0) -> Array:
         """Which part of each pixel `[size, size]` the middle of the sun shines on; the sky counts as lit."""
         mi = mitsuba()
         way = [-float(v) for v in self.sun]

@@ -30,7 +30,7 @@ def daylight(
     random: np.random.Generator,
     *,
     sun: float = 0.6,
-    strength: tuple[float, float] = (1.0, 12.0),
+    strength: tuple[float, float] = (0.8, 7.0),
     indoors: bool = False,
     sky_only: bool = False,
     narrow: bool = False,

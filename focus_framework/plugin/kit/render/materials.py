@@ -79,12 +79,15 @@ def shades(random: np.random.Generator, base: Array, *, count: int = 3, contrast
     return [np.clip(base * level + random.normal(0, spread, 3), 0.01, 0.98) for level in levels]
 
 
-def coat(random: np.random.Generator, base: Array | None = None) -> Array:
-    """Fur, feathers, bark, cloth: shades of one colour by noise, often with spots, stripes or patches of a second."""
+def coat(random: np.random.Generator, base: Array | None = None, *, calm: bool = False) -> Array:
+    """Fur, feathers, bark, cloth: shades of one colour by noise, often with spots, stripes or patches of a second, which is a
+    shade of the first where `calm`."""
     base = colour(random) if base is None else base
     image = ramp(random, noise(random, slope=random.uniform(0.7, 1.5)), shades(random, base, contrast=random.uniform(0.15, 0.6)))
     kind = random.choice(["plain", "spots", "patches", "stripes", "grain"], p=[0.5, 0.1, 0.13, 0.12, 0.15])
-    second = (colour(random) if random.random() < 0.5 else np.clip(base * random.choice([0.25, 0.4, 1.6, 2.2]), 0.02, 0.95))[None, None]
+    second = (colour(random) if not calm and random.random() < 0.5 else np.clip(base * random.choice([0.25, 0.4, 1.6, 2.2]), 0.02, 0.95))[
+        None, None
+    ]
     if kind in ("spots", "patches"):
         centre = random.uniform(5, 14) if kind == "spots" else random.uniform(1.5, 4)
         field = cv2.GaussianBlur(noise(random, slope=0.4), (0, 0), SIDE / centre / 6, borderType=cv2.BORDER_REFLECT_101)
@@ -168,7 +171,7 @@ def ground(random: np.random.Generator, *, wild: bool) -> Material:
     elif random.random() < 0.5 and not wild:
         image, metres = tiles(random), random.uniform(1, 4)
     else:
-        image, metres = coat(random, colour(random, saturation=random.beta(1.3, 3.5))), random.uniform(1, 4)
+        image, metres = coat(random, colour(random, saturation=random.beta(1.3, 3.5)), calm=True), random.uniform(1, 4)
     shiny = not wild and random.random() < 0.25
     return Material(
         image=image, metres=metres, roughness=random.uniform(0.15, 0.4) if shiny else random.uniform(0.6, 1), specular=0.5 if shiny else 0.2
@@ -182,7 +185,7 @@ def wall(random: np.random.Generator) -> Material:
         "photo": lambda: tinted(random, str(random.choice(WALLS)), strength=max(0.0, random.uniform(-0.3, 0.6))),
         "plain": lambda: plain(random, colour(random, saturation=random.beta(1, 4))),
         "tiles": lambda: tiles(random),
-        "paper": lambda: coat(random),
+        "paper": lambda: coat(random, colour(random, saturation=random.beta(1.3, 3)), calm=True),
         "windows": lambda: windows(random),
     }
     image = makers[str(kind)]()

@@ -197,7 +197,7 @@ def in_the_sun(random: np.random.Generator) -> Scene:
     things, _ = place(random, "above" if kind == "close" else kind, size=size, shiny=False)
     if kind == "close":
         things = things[:1]
-    light = daylight(random, sun=1.0, strength=(3.0, 14.0), sky_only=True, narrow=True)
+    light = daylight(random, sun=1.0, strength=(2.5, 9.0), sky_only=True, narrow=True)
     camera = view(random, "above" if kind in ("above", "close") else "open")
     if kind not in ("above", "close"):
         eye = camera.eye + [0, 0, abs(random.normal(0.25, 0.2))]

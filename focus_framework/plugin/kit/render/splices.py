@@ -22,7 +22,7 @@ def _scene(random: np.random.Generator, size: int, *, share: float) -> tuple[Arr
         seen = stage.seen(seed=seed)
         mask = seen.share(1) >= 0.5
         if 0.02 <= mask.mean() <= 0.6:
-            return stage.light(seen, samples=8, seed=seed), mask
+            return stage.light(seen, samples=4, seed=seed), mask
 
 
 def history(random: np.random.Generator, light: Array) -> Array:
