@@ -115,6 +115,14 @@ def test_noise_removal_calms_light_and_keeps_texture_and_shadow_edges():
     assert lit.mean() > 3 * dark.mean()
 
 
+def test_softness_keeps_size_and_light():
+    image = np.random.default_rng(0).random((48, 48, 3), dtype=np.float32)
+    soft = [camera.softened(np.random.default_rng(seed), image) for seed in range(40)]
+    assert {(one.shape, one.dtype.name) for one in soft} == {((48, 48, 3), "float32")}
+    assert max(abs(float(one.mean() - image.mean())) for one in soft) < 0.02
+    assert 0.2 < np.mean([one.std() < 0.9 * image.std() for one in soft]) < 0.8  # some, not all
+
+
 def test_splicing_needs_no_renderer_for_surfaces():
     from focus_framework.plugin.kit.render import splices
 

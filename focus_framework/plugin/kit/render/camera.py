@@ -80,9 +80,9 @@ def softened(random: np.random.Generator, image: Array) -> Array:
     if random.random() < 0.06:
         reach, turn = random.uniform(1, 3) * width / 256, random.uniform(0, np.pi)
         steps = np.linspace(-reach / 2, reach / 2, 5)
-        shifts = [np.float32([[1, 0, step * np.cos(turn)], [0, 1, step * np.sin(turn)]]) for step in steps]
+        shifts = [np.array([[1, 0, step * np.cos(turn)], [0, 1, step * np.sin(turn)]], np.float32) for step in steps]
         moved = [cv2.warpAffine(image, shift, (width, height), borderMode=cv2.BORDER_REPLICATE) for shift in shifts]
-        image = np.mean(moved, axis=0, dtype=np.float32)
+        image = np.stack(moved).mean(axis=0)
     if random.random() < 0.2:
         factor = random.uniform(0.5, 0.95)
         small = cv2.resize(image, (max(8, int(width * factor)), max(8, int(height * factor))), interpolation=cv2.INTER_AREA)
