@@ -89,7 +89,9 @@ Tensor run_forward(const Arguments& given) {
   const Launch launch(device);
   dispatch(arguments.value.scalar_type(), [&](auto* stored) {
     using S = std::remove_pointer_t<decltype(stored)>;
-    forward<S>(launch, problem_of(g), read<S>(arguments.value), samples_of<Real<S>>(arguments), write<S>(output));
+    // Without any pixel the value has no memory; what is never read still needs an address to count from.
+    const S* value = g.length > 0 ? read<S>(arguments.value) : read<S>(output);
+    forward<S>(launch, problem_of(g), value, samples_of<Real<S>>(arguments), write<S>(output));
   });
   return output;
 }

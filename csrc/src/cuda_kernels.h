@@ -244,7 +244,7 @@ struct Corners {
   bool top_inside, bottom_inside, left_inside, right_inside;
   R left, right, top, bottom;  // shares of the two columns and rows
 
-  FOCUS_OPS_DEVICE bool anywhere() const { return left_inside || right_inside; }
+  FOCUS_OPS_DEVICE bool anywhere() const { return (left_inside || right_inside) && (top_inside || bottom_inside); }
   FOCUS_OPS_DEVICE bool inside(int corner) const {
     return (corner < 2 ? top_inside : bottom_inside) && (corner % 2 == 0 ? left_inside : right_inside);
   }
