@@ -198,7 +198,9 @@ def _settings() -> Iterator[Case]:
 
 def _set(text: str, *named: str) -> Case:
     *named_, what = named
-    return Case(GROUP, what, ("train", "--task-plugin", "shadow", "--set", text, "--show-config", "--json"), tuple(named_), frozenset({2}))
+    return Case(
+        GROUP, what, ("train", "--task-plugin", "shadow", "--set", text, "--show-config", "--json"), tuple(named_), frozenset({1, 2})
+    )
 
 
 def _field(key: str) -> tuple[tuple[str, ...], int | None]:

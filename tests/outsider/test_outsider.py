@@ -6,32 +6,34 @@ import os
 
 import pytest
 
-from . import broken_plugins, calls, checkpoints, pictures, surroundings
+from . import page
 from .case import Case, complaints
 from .house import House
 
 WHOLE = os.environ.get("OUTSIDER") == "whole"
-SHARE = 40
-"""One case of so many is in the short form."""
+SHARE = {"wrong calls": 1, "checkpoints": 2, "images and masks": 8, "plugins": 10, "surroundings": 3}
+"""Of so many kinds of a group one is in the short form, with its first case."""
 
 
 def _chosen() -> list[Case]:
-    every = [case for source in (calls, pictures, checkpoints, broken_plugins, surroundings) for case in source.cases()]
-    seen: set[tuple[str, str]] = set()
-    chosen = []
-    for index, case in enumerate(every):
-        kind = (case.group, case.what)
-        if WHOLE or (not case.heavy and (kind not in seen or index % SHARE == 0)):
-            chosen.append(case)
-        seen.add(kind)
-    return chosen
+    every = page.cases()
+    if WHOLE:
+        return every
+    first: dict[str, dict[str, Case]] = {}
+    for case in every:
+        if not case.heavy:
+            first.setdefault(case.group, {}).setdefault(case.what, case)
+    return [case for group, kinds in first.items() for case in list(kinds.values())[:: SHARE[group]]]
 
 
 @pytest.mark.outsider
-@pytest.mark.skipif("OUTSIDER" not in os.environ, reason="the cases are met one class after another; OUTSIDER=short tries them")
 @pytest.mark.parametrize("case", _chosen(), ids=str)
 def test_answer(case: Case, house: House, record_property) -> None:  # type: ignore[no-untyped-def]
     record_property("outsider", case.group)
     outcome = house.run(case)
     found = complaints(case, outcome)
     assert not found, "\n".join([*found, f"exit {outcome.exit} after {outcome.seconds:.1f} s", outcome.stderr[-1500:]])
+
+
+def test_the_page_is_made_of_these_cases() -> None:
+    assert page.PAGE.read_text("utf-8") == page.render(page.cases()), "run python -m outsider.page in tests"
