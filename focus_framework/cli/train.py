@@ -153,6 +153,8 @@ def _rehearse(resolved: Resolved, entry: Entry, as_json: bool) -> None:
     if as_json:
         print_json(found.as_json())
         return
+    for line in found.notes:
+        click.echo(f"backbone: {line}")
     click.echo(f"{found.images} images, {found.parameters / 1e6:.1f} M trained parameters on {found.device}")
     click.echo(f"{found.seconds_a_step:.2f} s a step; {found.steps} steps in about {timedelta(seconds=round(found.seconds))}")
     click.echo(f"memory: {found.memory_mib} MiB; nothing was written")

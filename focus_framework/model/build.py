@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -24,7 +25,8 @@ def build_network(config: RunConfig, *, weights: str | None = None) -> Network:
     choice = config.backbone
     description = registry().get("backbone", choice.name)
     build = _builder("backbone", choice.name, description.build)
-    options = checked_options("backbone", choice.name, build, choice.options, reserved=("weights",))
+    given = {**_told_the_size(build, config), **choice.options}
+    options = checked_options("backbone", choice.name, build, given, reserved=("weights",))
     with calling(f"backbone {choice.name}", "build()", passing=_is_memory_short):
         made = build(choice.name, weights=weights or choice.weights, **options)
     backbone = built_backbone(choice.name, made)
@@ -33,6 +35,11 @@ def build_network(config: RunConfig, *, weights: str | None = None) -> Network:
     if choice.frozen:
         network.freeze_backbone()
     return network
+
+
+def _told_the_size(build: Callable[..., Any], config: RunConfig) -> dict[str, int]:
+    """The size of the run's images, where the backbone's `build` wants to know it."""
+    return {"image_size": config.preprocessing.size} if "image_size" in inspect.signature(build).parameters else {}
 
 
 def _build_prior(config: RunConfig, backbone: StagedBackbone, weights: str | None) -> Prior | None:

@@ -211,7 +211,9 @@ class Backbone:
     title: str
     build: Builder[StagedBackbone]
     """``build(name, *, weights, **options)``: `name` is what the user asked for, `weights` is ``"pretrained"``, ``"none"`` or
-    the path of a file, `options` come from ``backbone.options``. Raises `WeightsError` where weights cannot be loaded."""
+    the path of a file, `options` come from ``backbone.options``. A parameter ``image_size`` with a default is given the size of the
+    run's images. Raises `WeightsError` where weights cannot be loaded. What a user should know of the network before training, say
+    that it sees images of another size, may stand in its attribute ``notes``, a sequence of lines."""
     claims: Builder[bool] | None = None
     """For a family: ``claims(name)`` says whether a name that no backbone has is one of its members."""
     licence: str = ""

@@ -32,6 +32,8 @@ class Rehearsal:
     images: int
     parameters: int
     """Those that are trained."""
+    notes: tuple[str, ...] = ()
+    """What the backbone says of itself: scales that it lacks, sizes that it takes."""
 
     def as_json(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -63,4 +65,5 @@ def rehearse(resolved: Resolved, task: Entry) -> Rehearsal | None:
     seconds = min(steps * each, 60 * plan.minutes) if plan.minutes else steps * each
     trained = sum(parameter.numel() for parameter in update.trained)
     images = len(data.samples.images)
-    return Rehearsal(str(trainer.device), a_step, seconds, steps, memory_in_use(trainer.device), images, trained)
+    notes = tuple(getattr(update.model.network.encoder.backbone, "notes", ()))
+    return Rehearsal(str(trainer.device), a_step, seconds, steps, memory_in_use(trainer.device), images, trained, notes)

@@ -1,4 +1,4 @@
-"""Every timm network that gives features at strides 4, 8, 16 and 32 (`features_only`): MobileNet, ResNet, ConvNeXt, Swin, ..."""
+"""Every network of timm that gives maps of features: MobileNet, ResNet, ConvNeXt, Swin, ..."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from focus_framework import Backbone, hookimpl
 
 if TYPE_CHECKING:
     from .staged_pyramid import StagedPyramid
+    from .staged_vit import StagedViT
 
 NAMED = {
     "mobilenetv2_100": "MobileNetV2, small and quick",
@@ -22,7 +23,7 @@ NAMED = {
 def focus_backbones() -> Iterable[Backbone]:
     for name, title in NAMED.items():
         yield Backbone(name=name, title=title, build=build)
-    yield Backbone(name="timm-pyramid", title="family: every network of timm with a pyramid of features", build=build, claims=claims)
+    yield Backbone(name="timm-pyramid", title="family: every other network of timm", build=build, claims=claims)
 
 
 def claims(name: str) -> bool:
@@ -32,9 +33,10 @@ def claims(name: str) -> bool:
     return not name.startswith(("vit_", "deit")) and timm.is_model(name.split(".")[0])
 
 
-def build(name: str, *, weights: str = "pretrained", **options: object) -> StagedPyramid:
-    """A pyramid by its timm name. `options` go to timm, except ``mean``, ``std`` and ``frozen_norm``: whether batch norms keep the
-    statistics they came with (the usual choice for small batches; default: where there are weights)."""
-    from .staged_pyramid import build_pyramid
+def build(name: str, *, weights: str = "pretrained", image_size: int = 224, **options: object) -> StagedPyramid | StagedViT:
+    """A network by its timm name. `options` go to timm, except ``mean``, ``std`` and ``frozen_norm``: whether batch norms keep the
+    statistics they came with (the usual choice for small batches; default: where there are weights). `image_size` is that of the run,
+    for networks that take one size only."""
+    from .choosing import build_any
 
-    return build_pyramid(name, weights, options)
+    return build_any(name, weights, options, image_size)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from focus_framework import Backbone, hookimpl
 
 if TYPE_CHECKING:
+    from .staged_pyramid import StagedPyramid
     from .staged_vit import StagedViT
 
 DINO_LICENCES = {"dinov2": "Apache-2.0", "dinov3": "DINOv3 Licence"}
@@ -21,7 +22,7 @@ def focus_backbones() -> Iterable[Backbone]:
         name = "vit_7b_patch16_dinov3" if size == "7b" else f"vit_{size}_patch16_dinov3"
         yield _backbone(name, f"DINOv3 ViT, {size}, patches of 16", "dinov3")
     yield Backbone(name="vit", title="a plain ViT of any size, from random weights", build=build_plain)
-    yield Backbone(name="timm-vit", title="family: every plain ViT that timm names (vit_*, deit*)", build=build, claims=claims)
+    yield Backbone(name="timm-vit", title="family: every ViT that timm names (vit_*, deit*)", build=build, claims=claims)
 
 
 def _backbone(name: str, title: str, family: str) -> Backbone:
@@ -29,7 +30,7 @@ def _backbone(name: str, title: str, family: str) -> Backbone:
 
 
 def claims(name: str) -> bool:
-    """Names of timm that are plain transformers; only those prefixes, so that asking costs no import of timm for other names."""
+    """Names of timm that say ViT; only those prefixes, so that asking costs no import of timm for other names."""
     if not name.startswith(("vit_", "deit_", "deit3_")):
         return False
     import timm
@@ -37,11 +38,12 @@ def claims(name: str) -> bool:
     return timm.is_model(name.split(".")[0])
 
 
-def build(name: str, *, weights: str = "pretrained", **options: object) -> StagedViT:
-    """A ViT by its timm name. `options` go to timm: ``drop_path_rate``, ``img_size`` (pre-training grid), ..."""
-    from .staged_vit import build_named
+def build(name: str, *, weights: str = "pretrained", image_size: int = 224, **options: object) -> StagedViT | StagedPyramid:
+    """A ViT by its timm name. `options` go to timm: ``drop_path_rate``, ``img_size`` (pre-training grid), ... `image_size` is that of
+    the run, for those that take one size only."""
+    from .choosing import build_any
 
-    return build_named(name, weights, options)
+    return build_any(name, weights, options, image_size)
 
 
 def build_plain(name: str, *, weights: str = "none", **options: object) -> StagedViT:

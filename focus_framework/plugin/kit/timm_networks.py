@@ -61,9 +61,10 @@ def _cannot_load(name: str, weights: str, reason: str) -> WeightsError:
 
 def _missing(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
     """Tensors of the model that the file does not have. timm passes over them in silence where it makes a pyramid; there it also
-    writes `stages_0` for `stages.0`."""
+    writes `stages_0` for `stages.0`, and `model.blocks` or `body.blocks` for `blocks` of a network that it wraps."""
     had = {key.replace("_", ".") for key in state}
-    return [key for key in model.state_dict() if key.replace("_", ".") not in had and not key.endswith("num_batches_tracked")]
+    names = {key: key.removeprefix("model.").removeprefix("body.").replace("_", ".") for key in model.state_dict()}
+    return [key for key, name in names.items() if name not in had and not key.endswith("num_batches_tracked")]
 
 
 def file_facts(weights: str) -> dict[str, Any]:
