@@ -191,7 +191,7 @@ def _settings() -> Iterator[Case]:
             continue
         values, least = _field(key)
         for value in (*values, *([str(least - 1)] if least is not None else [])):
-            yield _set(f"{key}={value}", key, "a setting of the wrong type or out of its range")
+            yield _set(f"{key}={value}", key, *([f"{value} is"] if value else []), "a setting of the wrong type or out of its range")
     for text in ("nonsense", "=1", "no.such.setting=1", "training=1", "training.steps.more=1", "backbone.options=7", "."):
         yield _set(text, text.split("=")[0] or text, "a setting that does not exist")
 
