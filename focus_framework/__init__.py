@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError, DataError, DeviceError, FocusError, PluginError, WeightsError
@@ -11,7 +11,10 @@ from .plugin.interfaces import Backbone, Checkpoint, Dataset, Enhancer, Figures,
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .inference.model import Model, Result, load
+    from .evaluation.measure import evaluate
+    from .inference.model import Model, Result, Results, load
+    from .model.plain import build, losses
+    from .training.session import Run, configure, train
 
 __all__ = [
     "Backbone",
@@ -29,18 +32,41 @@ __all__ = [
     "Prompts",
     "Refiner",
     "Result",
+    "Results",
+    "Run",
     "Task",
     "WeightsError",
     "__version__",
+    "build",
+    "configure",
+    "evaluate",
     "hookimpl",
     "load",
+    "losses",
+    "train",
 ]
 
-_HEAVY = {"load": ".inference.model", "Model": ".inference.model", "Result": ".inference.model"}
+_HEAVY = {
+    "load": "inference.model",
+    "Model": "inference.model",
+    "Result": "inference.model",
+    "Results": "inference.model",
+    "build": "model.plain",
+    "losses": "model.plain",
+    "evaluate": "evaluation.measure",
+    "Run": "training.session",
+    "configure": "training.session",
+    "train": "training.session",
+}
 
 
 def __getattr__(name: str) -> Any:
     """What needs torch is imported when it is first asked for, so that listing and ``--help`` stay quick."""
     if name in _HEAVY:
-        return getattr(importlib.import_module(_HEAVY[name], __name__), name)
+        return getattr(_import_module(f".{_HEAVY[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted(__all__)

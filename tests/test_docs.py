@@ -40,7 +40,9 @@ def reference() -> str:
         names = " ".join([path, *(argument.metavar or (argument.name or "").upper() for argument in arguments)])
         text = [" ".join(paragraph.split()) for paragraph in inspect.cleandoc(command.help or "").split("\n\n")]
         parts += [f"## {path}", f"`{names}`", *text]
-        options = [option for option in command.params if isinstance(option, click.Option) and "--debug" not in option.opts]
+        options = [
+            option for option in command.params if isinstance(option, click.Option) and "--debug" not in option.opts and not option.hidden
+        ]
         if options:
             escaped = [(option, (option.help or "").replace("|", r"\|")) for option in options]
             rows = [f"| `{', '.join(option.opts)}` | {help_text} |" for option, help_text in escaped]

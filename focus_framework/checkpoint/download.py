@@ -84,13 +84,13 @@ def _own_progress_alone() -> Iterator[None]:
     """Without the client's bar."""
     from huggingface_hub import utils as bars
 
-    before = bars.are_progress_bars_disabled(BAR)
-    bars.disable_progress_bars(BAR)
+    before = bars.are_progress_bars_disabled(BAR)  # type: ignore[attr-defined]
+    bars.disable_progress_bars(BAR)  # type: ignore[attr-defined]
     try:
         yield
     finally:
         if not before:
-            bars.enable_progress_bars(BAR)
+            bars.enable_progress_bars(BAR)  # type: ignore[attr-defined]
 
 
 def sha256_of(path: Path) -> str:

@@ -91,6 +91,29 @@ def list_(task: str | None, as_json: bool) -> None:
         click.echo("none")
 
 
+@checkpoint.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("repository", metavar="OWNER/NAME")
+@click.option("--private", is_flag=True, help="A repository that only its owner sees.")
+@click.option("--no-images", is_flag=True, help="Without the four practice images that the card shows.")
+@click.option("--no-pictures", "no_images", is_flag=True, hidden=True)
+@json_option
+def push(file: Path, repository: str, private: bool, no_images: bool, as_json: bool) -> None:
+    """Share the checkpoint FILE on the Hugging Face hub as OWNER/NAME, with a card made from what it knows of itself.
+
+    The token is that of HF_TOKEN or of hf auth login. focus.load("hf://OWNER/NAME") uses the result.
+
+    Example: focus checkpoint push runs/shadow/best.safetensors me/my-shadows --private
+    """
+    from ..inference.sharing import push_file
+
+    page = push_file(file, repository, private=private, images=not no_images)
+    if as_json:
+        print_json({"page": page, "reference": f"hf://{repository.removeprefix('hf://')}"})
+    else:
+        click.echo(page)
+
+
 def _print_known(row: dict[str, Any]) -> None:
     from ..checkpoint.download import in_words
     from ..evaluation.tables import LABELS
@@ -111,7 +134,7 @@ def _print_known(row: dict[str, Any]) -> None:
 def fetch(name: str, as_json: bool) -> None:
     """Fetch the known checkpoint NAME, or the first one of the task NAME, or hf://owner/name.
 
-    An interrupted fetch is gone on with by the same command. What came is compared with its checksum; a released file is imported once.
+    The same command resumes an interrupted fetch. What came is compared with its checksum; a released file is imported once.
     It is kept in the folder of the variable FOCUS_HOME, else in the hub's cache.
 
     Example: focus checkpoint fetch focus_large_sd

@@ -232,23 +232,17 @@ def _measure_files(method: str, folder: Path, truth: _Truth, task: Task | None, 
 def _measure_model(
     model: Model, reference: str, data_root: Path | None, task: Task | None, protocol: str, batch_size: int, keep_scores: bool
 ) -> Section:
-    from ..evaluation.report import section_of_model
-    from ..evaluation.samples import find_samples, published_figures
-    from ..evaluation.scoring import evaluate_model
+    from ..evaluation.measure import measure_model
 
-    samples = find_samples(reference, task=task, root=data_root, size=model.config.preprocessing.size)
-    with Progress(len(samples), f"{reference}: measured") as progress:
-        evaluation = evaluate_model(
+    with Progress(1, f"{reference}: measured") as progress:
+        options: dict[str, Any] = {"data_root": data_root, "task": task, "protocol": protocol, "batch_size": batch_size}
+        return measure_model(
             model,
-            samples,
-            data=reference,
-            protocol=protocol,
-            published=published_figures(reference, task),
-            batch_size=batch_size,
+            reference,
             keep_scores=keep_scores,
-            on_done=progress.advance,
+            on_done=lambda done, total: progress.show(done / total, f"{done}/{total}"),
+            **options,
         )
-    return section_of_model(evaluation, model, samples)
 
 
 def _print(made: Sequence[Table], sections: Sequence[Section], comparison: Comparison | None) -> None:

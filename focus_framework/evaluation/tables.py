@@ -55,6 +55,16 @@ class Table:
     def header(self) -> list[str]:
         return ["data", "source", "images", *(LABELS[name] for name in self.metrics)]
 
+    def __str__(self) -> str:
+        """The table for people, with its protocol above it."""
+        from rich.console import Console
+
+        text = io.StringIO()
+        console = Console(file=text, width=160)
+        console.print(title(self), highlight=False)
+        console.print(rich_table(self))
+        return text.getvalue()
+
     def cells(self) -> list[list[str]]:
         """Every row as text, in the order of the header."""
         return [

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, TypeAlias, cast, overload
+from pathlib import Path
+from typing import Any, cast, overload
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as V
 
 from ..config.schema import PreprocessingConfig, RunConfig, with_prediction
-from ..errors import DataError
-from ..files.images import read_image
+from ..files.coco import run_lengths
+from ..files.sheets import contact_sheet, overlay
 from ..model.joint import Rule, join
 from ..model.network import MULTIPLE, Network
 from ..plugin.interfaces import StagedBackbone
 from .device import choose_device
+from .inputs import ImageLike, as_array, is_batch, split_batch
+from .outputs import save
 from .views import predict_maps
 
-ImageLike: TypeAlias = "str | PathLike[str] | Image.Image | NDArray[np.uint8] | Tensor"
+SHEET = 24
+"""Results that a notebook shows."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,40 @@ class Result:
         """The image with the probability as its transparency, RGBA."""
         alpha = np.round(self.probability * 255).astype(np.uint8)
         return Image.fromarray(np.dstack([self.image, alpha]), "RGBA")
+
+    def overlay(self) -> Image.Image:
+        """The image with its mask tinted and outlined, RGB."""
+        return Image.fromarray(overlay(self.image, self.mask))
+
+    def rle(self) -> dict[str, Any]:
+        """The mask as COCO writes run lengths: ``size`` (height, width) and ``counts``, column by column, background first."""
+        return {"size": list(self.mask.shape), "counts": run_lengths(self.mask)}
+
+    def save(self, path: str | PathLike[str], form: str = "mask") -> None:
+        """Write one of the forms of ``focus predict --save``: mask, binary, cutout, overlay as an image, rle as JSON. Raises
+        `ConfigError` for another form and `DataError` where it cannot be written."""
+        save(self, Path(path), form)
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: image, probability, overlay."""
+        return Results([self])._repr_png_()
+
+
+class Results(list[Result]):
+    """The results of several images, which a notebook shows as a sheet."""
+
+    def _repr_png_(self) -> bytes:
+        rows = [[result.image, _grey(result.probability), overlay(result.image, result.mask)] for result in self[:SHEET]]
+        if not rows:
+            rows = [[np.full((8, 8, 3), 255, np.uint8)] * 3]
+        sheet = contact_sheet(rows, ("image", "probability", "overlay"), cell=320 if len(rows) == 1 else 160)
+        content = io.BytesIO()
+        Image.fromarray(sheet).save(content, "PNG")
+        return content.getvalue()
+
+
+def _grey(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.rint(probability * 255).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -93,6 +132,13 @@ class Model(nn.Module):
     def device(self) -> torch.device:
         return self.mean.device
 
+    def push_to_hub(self, repository: str, *, private: bool = False, images: bool = True) -> str:
+        """Share it on the Hugging Face hub as ``owner/name``, with a card made from what its checkpoint knows, and return its page.
+        `images` adds four practice images with their masks. Raises `WeightsError` where it cannot be pushed."""
+        from .sharing import push_model
+
+        return push_model(self, repository, private=private, images=images)
+
     def normalise(self, images: Tensor) -> Tensor:
         """Images `[..., 3, H, W]` in 0..1 to network input."""
         return (images - self.mean) / self.std
@@ -128,14 +174,19 @@ class Model(nn.Module):
         return maps
 
     @overload
-    def predict(self, images: list[ImageLike] | tuple[ImageLike, ...], *, batch_size: int = ...) -> list[Result]: ...
+    def predict(self, images: list[ImageLike] | tuple[ImageLike, ...], *, batch_size: int = ...) -> Results: ...
     @overload
     def predict(self, images: ImageLike, *, batch_size: int = ...) -> Result: ...
-    def predict(self, images: ImageLike | list[ImageLike] | tuple[ImageLike, ...], *, batch_size: int = 8) -> Result | list[Result]:
-        """The mask of an image, or of each of a list of them: paths, PIL images, `[H, W, 3]` uint8 arrays, `[3, H, W]` tensors
-        (uint8, or float in 0..1). Raises `DataError` for what is none of these."""
+    def predict(self, images: ImageLike | list[ImageLike] | tuple[ImageLike, ...], *, batch_size: int = 8) -> Result | Results:
+        """The mask of an image, or of each of a list, or of a batch `[B, 3, H, W]` or `[B, H, W, 3]`: then a list.
+
+        An image is a path, the content of an image file or an open one, a PIL image, or an array or tensor: grey, RGB or RGBA, bytes or
+        floats. Floats lie in 0..1 or, where one is above 1, in 0..255. Raises `DataError` for what is none of these, or is empty.
+        """
         if isinstance(images, list | tuple):
-            return list(self.stream(images, batch_size=batch_size))
+            return Results(self.stream(images, batch_size=batch_size))
+        if is_batch(images):
+            return Results(self.stream(split_batch(cast(Any, images)), batch_size=batch_size))
         return next(self.stream([images], batch_size=batch_size))
 
     def stream(self, images: Iterable[ImageLike], *, batch_size: int = 8) -> Iterator[Result]:
@@ -145,30 +196,6 @@ class Model(nn.Module):
         self.eval()
         for picture, probability in predict_maps(self, map(as_array, images), batch_size):
             yield Result(probability, picture, self.config.prediction.threshold)
-
-
-def as_array(image: ImageLike) -> NDArray[np.uint8]:
-    """Any of the accepted kinds of image as `[H, W, 3]` uint8 RGB."""
-    array = _as_array(image)
-    if array.size == 0:
-        raise DataError(f"an image of {array.shape[1]} x {array.shape[0]} pixels has nothing to look at")
-    return array
-
-
-def _as_array(image: ImageLike) -> NDArray[np.uint8]:
-    if isinstance(image, str | PathLike):
-        return read_image(image)
-    if isinstance(image, Image.Image):
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    if isinstance(image, Tensor):
-        if image.dim() != 3 or image.shape[0] != 3:
-            raise DataError(f"an image as a tensor is [3, H, W], not {list(image.shape)}")
-        scaled = image.detach().cpu() if image.dtype == torch.uint8 else (image.detach().float().cpu().clamp(0, 1) * 255).round()
-        return scaled.to(torch.uint8).permute(1, 2, 0).numpy()
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
-        return image
-    what = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
-    raise DataError(f"an image is a path, a PIL image, a uint8 array [H, W, 3] or a tensor [3, H, W], not {what}")
 
 
 def load(reference: str | PathLike[str], *, device: str = "auto", **prediction: Any) -> Model:

@@ -151,6 +151,19 @@ def render(form: str, result: Result) -> NDArray[np.uint8]:
     return overlay(result.image, result.mask)
 
 
+def save(result: Result, path: Path, form: str) -> None:
+    """Write a prediction in one form; see `Result.save`."""
+    [form] = parse_forms([form])
+    if form != "rle":
+        write_image(path, render(form, result))
+        return
+    try:
+        with replacing(path) as beside:
+            beside.write_text(json.dumps(result.rle()), encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror or error}") from error
+
+
 class Coco:
     """Masks as a COCO data set in memory: run lengths, column by column, as its format wants them."""
 

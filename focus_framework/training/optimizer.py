@@ -44,6 +44,10 @@ def build_optimizer(network: Network, others: Iterable[nn.Parameter], config: Ru
         for (scale, decay), parameters in groups.items()
         if parameters and scale > 0
     ]
+    for (scale, _), parameters in groups.items():
+        if scale == 0:  # what never changes needs no gradients either
+            for parameter in parameters:
+                parameter.requires_grad_(False)
     return AdamW(settings, lr=plan.learning_rate, fused=True)
 
 

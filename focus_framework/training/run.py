@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -119,6 +120,7 @@ def assemble(
     prompts = choose(chosen, config.prompts, resolved.sources, task.distribution)
     model = Model(config, build_network(config, weights="none" if state else None))
     description = {**describe(config, model.network, task, prompts), "data": config.data.train, "ops": ops.backend()}
+    description["images"] = {"training": len(data.samples.images), "validation": len(data.validation or ())}
     if config.init:
         own = description["licence"]
         description |= _origin(model.network, config, folder, licence=own, resumed=state is not None, leads=team.leads)
@@ -158,6 +160,9 @@ def _finish(trainer: Trainer, data: RunData, folder: Path) -> Summary:
     metrics = trainer.task.metrics
     test = score(best, data.test, metrics, skip_unreadable=config.data.unreadable == "skip") if data.test else {}
     baselines = dict(data.baselines(trainer.task.primary_metric))
+    if test:  # what nothing was chosen by, for whoever gets the file alone
+        measured = {"test": _finite(test), "baselines": _finite(baselines)}
+        write_checkpoint(folder / BEST, best.network.state_dict(), {**best.description, **measured})
     pictures = data.test or data.validation
     shown = predicted(best, pictures) if pictures else {}
     samples = write_samples(folder / "samples", shown) if shown else None
@@ -170,6 +175,10 @@ def _finish(trainer: Trainer, data: RunData, folder: Path) -> Summary:
     where = {"Data": f"{config.data.train}: {data.summary}", "Device": title(trainer.device), "Processes": str(trainer.team.size)}
     write_report(summary, trainer.config, best.description, where, shown)
     return summary
+
+
+def _finite(scores: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in scores.items() if math.isfinite(value)}
 
 
 def _calibrated(model: Model, validation: Images, folder: Path) -> Model:

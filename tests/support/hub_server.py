@@ -83,6 +83,7 @@ def connected(hub: HubServer, patch: pytest.MonkeyPatch, home: Any) -> Iterator[
     patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}", raising=False)
     patch.setattr("huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE", constants.HUGGINGFACE_CO_URL_TEMPLATE, raising=False)
     patch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 65536)  # what is written at a time, and so what a break may cost
+    patch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # uploads by plain HTTP
     patch.setattr(constants, "HF_HUB_CACHE", str(home / "cache"))
     patch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
     patch.delenv("HF_TOKEN", raising=False)
@@ -122,7 +123,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif self._path == "/api/repos/create":
             asked = json.loads(content)
             name = f"{asked.get('organization') or 'owner'}/{asked['name']}"
-            self.owner.repositories.setdefault(name, Repository({}, private=bool(asked.get("private"))))
+            self.owner.repositories.setdefault(
+                name, Repository({}, private=bool(asked.get("private")) or asked.get("visibility") == "private")
+            )
             self._json({"url": f"{self.owner.url}/{name}", "name": name, "id": name})
         elif re.fullmatch(r"/api/models/[^/]+/[^/]+/preupload/.+", self._path):
             files = [
