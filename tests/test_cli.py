@@ -137,7 +137,7 @@ def test_an_unforeseen_error_shows_its_traceback_on_demand(command: dict[str, Ex
         (("plugin",), "there is no command 'plugin'; did you mean plugins?"),
         (("fail", "--cuont", "3"), "--count"),
         (("fail", "--count", "many"), "'many' is not a valid integer"),
-        (("fail", "extra"), "unexpected extra argument"),
+        (("fail", "extra", "more"), "Too many arguments: extra more"),
         (("plugins", "info"), "Missing argument 'NAME'"),
     ],
 )

@@ -284,3 +284,11 @@ def test_images_of_a_folder_are_listed_in_order(tmp_path):
         list_images(tmp_path / "gone")
     with pytest.raises(DataError, match="not a folder"):
         list_images(tmp_path / "a.jpeg")
+
+
+def test_what_is_no_regular_file_is_never_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)
+    with pytest.raises(DataError, match=r"pipe\.png is not a regular file"):
+        write_image(pipe, GREY)
+    assert pipe.is_fifo()

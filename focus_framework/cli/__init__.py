@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import importlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -28,7 +29,7 @@ COMMANDS = {
     "predict": ("predict:predict", "Write the masks of images, at the images' own size."),
     "evaluate": ("evaluate:evaluate", "Measure a checkpoint on data sets, or mask files against the true masks."),
     "data": ("data:data", "List known data sets; check, look at and make pairs of image and mask."),
-    "checkpoint": ("checkpoint:checkpoint", "Show what a checkpoint holds; import a released one."),
+    "checkpoint": ("checkpoint:checkpoint", "Show what a checkpoint holds; list, fetch, import and share."),
     "prompts": ("prompts:prompts", "Show the prompts of a task, and try prompts on examples."),
     "plugins": ("plugins:plugins", "List what is installed, from where, and what is broken."),
     "bench": (
@@ -173,7 +174,7 @@ def _report(error: Exception) -> int:
 
 def _describe(error: Exception) -> str:
     if isinstance(error, click.ClickException):
-        return error.format_message().replace("Got unexpected extra argument", "One argument too many:")
+        return re.sub(r"Got unexpected extra arguments? \((.*)\)", r"Too many arguments: \1", error.format_message())
     if isinstance(error, FocusError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:

@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..errors import DataError
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """A name beside `path` to write to; flushed to the disk and renamed to `path` at the end, removed where the block raises.
-    Folders above it are made."""
+    Folders above it are made. Raises `DataError` where a device, a pipe or a folder lies there: a rename would put a file in its place."""
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is not a regular file, so nothing is written there; choose another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".focus-{uuid.uuid4().hex}{path.suffix}")
     beside.touch()
