@@ -39,7 +39,7 @@ def work(row: str) -> tuple[Callable[[], None], int]:
     if row == "evaluate":
         return _evaluate(), 40
     if row in ("predict", "folder"):
-        from focus_framework.config.schema import resolve
+        from focus_framework.config.layers import resolve
         from focus_framework.inference.model import Model
         from focus_framework.model.build import build_network
 
@@ -58,7 +58,7 @@ def _step() -> Callable[[], None]:
     import torch
     from accelerate import Accelerator
 
-    from focus_framework.config.schema import resolve
+    from focus_framework.config.layers import resolve
     from focus_framework.inference.model import Model
     from focus_framework.model.build import build_network
     from focus_framework.training.processes.team import Team

@@ -24,7 +24,7 @@ def step(preset: str, precision: str, batch_size: int) -> tuple[Callable[[], Any
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
-    from focus_framework.config.schema import resolve
+    from focus_framework.config.layers import resolve
     from focus_framework.inference.model import Model
     from focus_framework.model.build import build_network
     from focus_framework.training.processes.team import Team

@@ -34,7 +34,7 @@ def measure(row: str, arguments: argparse.Namespace) -> dict[str, float]:
     """Seconds of each stage and of the whole, the best of the repetitions, in this process."""
     import torch
 
-    from focus_framework.config.schema import resolve
+    from focus_framework.config.layers import resolve
     from focus_framework.model.build import build_network
 
     torch.set_num_threads(arguments.threads)

@@ -26,7 +26,7 @@ from sklearn.model_selection import GroupShuffleSplit
 from torch import Tensor, nn
 
 from focus_framework import load
-from focus_framework.config.schema import resolve
+from focus_framework.config.layers import resolve
 from focus_framework.data.augment import IGNORE, Augmentation
 from focus_framework.data.dataset import PairImages, TrainingSamples, batches
 from focus_framework.data.pairs import find_pairs

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 
-from focus_framework.config.schema import resolve
+from focus_framework.config.layers import resolve
 from focus_framework.model.build import build_network
 from focus_framework.model.losses import Targets, losses
 from focus_framework.training.optimizer import build_optimizer

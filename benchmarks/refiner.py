@@ -24,7 +24,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from focus_framework import Prompts
-from focus_framework.config.schema import resolve
+from focus_framework.config.layers import resolve
 from focus_framework.model.build import build_network
 from focus_framework.plugin.kit.image_text import encode_prompts
 

@@ -48,7 +48,7 @@ def seconds(variant: str, threads: int, clip_width: int, clock: str) -> float:
     import torch
     from accelerate import Accelerator
 
-    from focus_framework.config.schema import resolve
+    from focus_framework.config.layers import resolve
     from focus_framework.inference.model import Model
     from focus_framework.model.build import build_network
     from focus_framework.training.processes.team import Team

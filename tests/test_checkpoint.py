@@ -19,8 +19,9 @@ from focus_framework import WeightsError, __version__
 from focus_framework.checkpoint import describe, load_network, open_checkpoint, read_checkpoint, read_description, write_checkpoint
 from focus_framework.checkpoint.format import FORMAT, KEY, is_pickle
 from focus_framework.cli.checkpoint import checkpoint as command
+from focus_framework.config.layers import resolve
 from focus_framework.config.prompts import choose
-from focus_framework.config.schema import RunConfig, resolve
+from focus_framework.config.schema import RunConfig
 from focus_framework.model.build import build_network
 from focus_framework.plugin.registry import registry
 

@@ -19,7 +19,8 @@ from focus_framework.checkpoint import open_checkpoint, release
 from focus_framework.checkpoint.importing import import_release, read_release
 from focus_framework.checkpoint.loading import empty_network
 from focus_framework.cli.checkpoint import checkpoint as command
-from focus_framework.config.schema import RunConfig, nest
+from focus_framework.config.layers import nest
+from focus_framework.config.schema import RunConfig
 from focus_framework.model.build import build_network
 
 KEYS = {"large": 1488, "giant": 1712}

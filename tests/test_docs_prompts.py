@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from focus_framework.cli import main
+from focus_framework.config.layers import resolve
 from focus_framework.config.prompts import read_pairs
-from focus_framework.config.schema import resolve
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "prompts.md").read_text("utf-8")

@@ -16,7 +16,7 @@ import pytest
 from focus_framework.checkpoint.description import describe
 from focus_framework.checkpoint.format import write_checkpoint
 from focus_framework.cli import main
-from focus_framework.config.schema import resolve
+from focus_framework.config.layers import resolve
 from focus_framework.files.images import write_image
 from focus_framework.model.build import build_network
 from focus_framework.plugin.registry import registry

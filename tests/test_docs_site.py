@@ -81,7 +81,7 @@ def test_every_public_name_is_in_the_reference(site: Path) -> None:
 
 
 def test_every_setting_and_preset_is_in_the_configuration_reference(site: Path) -> None:
-    from focus_framework.config.schema import known_settings, presets
+    from focus_framework.config.layers import known_settings, presets
 
     text = re.sub(r"<[^>]+>", "", (site / "configuration.html").read_text("utf-8"))
     assert [name for name in known_settings() if name not in text] == []
@@ -120,7 +120,7 @@ def test_the_architecture_page_has_the_rooms_in_the_order_that_is_checked() -> N
 def test_the_architecture_page_has_the_shapes_that_the_network_has() -> None:
     import torch
 
-    from focus_framework.config.schema import resolve
+    from focus_framework.config.layers import resolve
     from focus_framework.model.build import build_network
 
     network = build_network(resolve("shadow").config).eval()

@@ -20,7 +20,7 @@ from focus_framework.checkpoint import read_description
 from focus_framework.checkpoint.inspection import inspect_checkpoint
 from focus_framework.checkpoint.parent import Parent, inherit, open_parent
 from focus_framework.checkpoint.positions import resized_positions
-from focus_framework.config.schema import Resolved
+from focus_framework.config.layers import Resolved
 from focus_framework.model.build import build_network
 from focus_framework.plugin.registry import registry
 from focus_framework.training.norms import spare_single_values

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from focus_framework import ConfigError, PluginError, WeightsError
-from focus_framework.config.schema import RunConfig, nest, resolve
+from focus_framework.config.layers import nest, resolve
+from focus_framework.config.schema import RunConfig
 from focus_framework.model.build import build_network
 from focus_framework.model.first_mask import first_mask_logits, foreground_score, principal_component
 from focus_framework.model.ground_decoder import GroundDecoder

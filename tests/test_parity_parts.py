@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 from support.release import REFERENCE, fixture, weight
 from torch import Tensor
 
-from focus_framework.config.schema import resolve
+from focus_framework.config.layers import resolve
 from focus_framework.model.build import build_network
 from focus_framework.model.deformable_attention import DeformableAttention, grid_references
 from focus_framework.model.first_mask import THRESHOLD, first_mask_logits, foreground_score, principal_component

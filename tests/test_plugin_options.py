@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from focus_framework import ConfigError
-from focus_framework.config.schema import resolve
+from focus_framework.config.layers import resolve
 from focus_framework.model.build import build_network, build_refiner
 from focus_framework.plugin.options import checked_options
 

@@ -9,7 +9,7 @@ import torch
 from support.release import released_shapes
 
 from focus_framework.checkpoint import release
-from focus_framework.config.schema import resolve
+from focus_framework.config.layers import resolve
 from focus_framework.model.build import build_network
 
 COUNTS = {

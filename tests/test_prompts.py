@@ -15,8 +15,9 @@ from PIL import Image
 
 from focus_framework import ConfigError, Prompts, Task
 from focus_framework.cli import main
+from focus_framework.config.layers import resolve
 from focus_framework.config.prompts import choose, read_pairs
-from focus_framework.config.schema import PromptsConfig, resolve
+from focus_framework.config.schema import PromptsConfig
 from focus_framework.evaluation.prompts import candidates, score_pairs
 from focus_framework.plugin.kit.prompts import check_length, with_templates
 

@@ -18,8 +18,8 @@ from support.training import TINY
 import focus_framework as focus
 from focus_framework import ConfigError, DataError
 from focus_framework.cli.train import SETTINGS
+from focus_framework.config.layers import resolve
 from focus_framework.config.names import SHORT, by_path
-from focus_framework.config.schema import resolve
 from focus_framework.files.coco import draw
 from focus_framework.inference.inputs import as_array, is_batch, split_batch
 from focus_framework.inference.model import Result, Results

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from focus_framework import cli as frame
 from focus_framework.cli.train import SETTINGS, train
-from focus_framework.config.schema import known_settings
+from focus_framework.config.layers import known_settings
 
 TASK = """
 from focus_framework import Prompts, Task, hookimpl

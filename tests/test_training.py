@@ -13,7 +13,8 @@ from support.training import StopError, lines, run, saved, tiny
 
 import focus_framework as focus
 from focus_framework import ConfigError, DeviceError, WeightsError
-from focus_framework.config.schema import TrainingConfig, resolve
+from focus_framework.config.layers import resolve
+from focus_framework.config.schema import TrainingConfig
 from focus_framework.model.build import build_network
 from focus_framework.plugin.registry import registry
 from focus_framework.training.health import DivergedError

@@ -13,7 +13,7 @@ import pytest
 from support.training import TINY
 
 from focus_framework import cli as frame
-from focus_framework.config.schema import known_settings
+from focus_framework.config.layers import known_settings
 from focus_framework.files.images import write_image
 
 PAGE = Path(__file__).parents[1] / "docs" / "training.md"

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from focus_framework import ConfigError, DeviceError
-from focus_framework.config.schema import RunConfig, resolve, with_prediction
+from focus_framework.config.layers import resolve, with_prediction
+from focus_framework.config.schema import RunConfig
 from focus_framework.inference.model import Model
 from focus_framework.inference.views import spans
 from focus_framework.model.build import build_network

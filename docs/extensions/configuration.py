@@ -12,7 +12,8 @@ from pydantic_core import PydanticUndefined
 from sphinx.application import Sphinx
 
 from focus_framework.cli.train import SETTINGS
-from focus_framework.config.schema import RunConfig, presets, read_preset
+from focus_framework.config.layers import presets, read_preset
+from focus_framework.config.schema import RunConfig
 
 SETTINGS_HERE, PRESETS_HERE = "<!-- settings -->", "<!-- presets -->"
 BOUNDS = {"gt": "above {}", "ge": "at least {}", "lt": "below {}", "le": "at most {}", "multiple_of": "a multiple of {}"}

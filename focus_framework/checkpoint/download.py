@@ -85,14 +85,13 @@ def _own_progress_alone() -> Iterator[None]:
     from huggingface_hub import utils
 
     bars: Any = utils  # which leaves these three out of its declared names
-
-    before = bars.are_progress_bars_disabled(BAR)  # type: ignore[attr-defined]
-    bars.disable_progress_bars(BAR)  # type: ignore[attr-defined]
+    before = bars.are_progress_bars_disabled(BAR)
+    bars.disable_progress_bars(BAR)
     try:
         yield
     finally:
         if not before:
-            bars.enable_progress_bars(BAR)  # type: ignore[attr-defined]
+            bars.enable_progress_bars(BAR)
 
 
 def sha256_of(path: Path) -> str:

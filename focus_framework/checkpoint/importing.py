@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..config.layers import nest, read_preset
 from ..config.prompts import choose
-from ..config.schema import RunConfig, nest, read_preset
+from ..config.schema import RunConfig
 from ..errors import WeightsError
 from ..model.network import Network
 from ..plugin.calls import reason

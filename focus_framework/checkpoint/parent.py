@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config.schema import RunConfig, network_settings
+from ..config.layers import network_settings
+from ..config.schema import RunConfig
 from ..errors import WeightsError
 from ..model.network import Network
 from .download import sha256_of

@@ -19,7 +19,7 @@ def bench(
     preset: str, image_size: int | None, batch_size: int, repeats: int, assignments: tuple[str, ...], device: str, as_json: bool
 ) -> None:
     """Measure the speed of each stage of inference and training, with and without the compiled deformable attention."""
-    from ..config.schema import resolve
+    from ..config.layers import resolve
     from ..deploy.bench import bench as measure
     from ..deploy.bench import rows
     from ..inference.device import choose_device

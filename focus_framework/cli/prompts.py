@@ -38,8 +38,8 @@ def prompt_options(command: Command) -> Command:
 
 def _chosen(task: str, settings: dict[str, Any], options: dict[str, Any]) -> tuple[Task, RunConfig, tuple[Prompts, ...]]:
     """The task, the configuration that the options give, and the prompts that a run with it would use."""
+    from ..config.layers import resolve
     from ..config.prompts import choose
-    from ..config.schema import resolve
     from ..plugin.registry import registry
 
     entry = registry().find_task(task)

@@ -16,7 +16,7 @@ from ..plugin.interfaces import LOWER_IS_BETTER
 from .common import Progress, complete_plugins, json_option, note, overwrite_option, print_json
 
 if TYPE_CHECKING:
-    from ..config.schema import Resolved
+    from ..config.layers import Resolved
     from ..plugin.interfaces import Task
     from ..plugin.registry import Entry
     from ..training.loop import Progress as Step
@@ -27,7 +27,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def _complete_presets(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    from ..config.schema import presets
+    from ..config.layers import presets
 
     return [CompletionItem(name) for name in presets() if name.startswith(incomplete)]
 
@@ -162,7 +162,7 @@ def _rehearse(resolved: Resolved, entry: Entry, as_json: bool) -> None:
 
 def _show_config(resolved: Resolved, as_json: bool) -> None:
     """Every setting with its value and the layer it came from."""
-    from ..config.schema import flatten
+    from ..config.layers import flatten
 
     settings = flatten(resolved.config.model_dump())
     sources = {key: resolved.sources.get(key, "default") for key in settings}

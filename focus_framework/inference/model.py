@@ -17,7 +17,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as V
 
-from ..config.schema import PreprocessingConfig, RunConfig, with_prediction
+from ..config.layers import with_prediction
+from ..config.schema import PreprocessingConfig, RunConfig
 from ..files.coco import run_lengths
 from ..files.sheets import contact_sheet, overlay
 from ..model.joint import Rule, join

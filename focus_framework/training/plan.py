@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..config.schema import Resolved, resolve, starting_point, task_in
+from ..config.layers import Resolved, resolve, starting_point, task_in
 from ..errors import ConfigError
 from ..plugin.registry import Entry, registry
 

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..config.schema import Resolved
+from ..config.layers import Resolved
 from ..plugin.registry import Entry
 from .memory import memory_in_use
 from .run import assemble, begin

@@ -20,8 +20,9 @@ from torch import nn
 
 from ..checkpoint import describe, load_network, read_description, write_checkpoint
 from ..checkpoint.parent import inherit, open_parent
+from ..config.layers import Resolved, with_prediction
 from ..config.prompts import choose
-from ..config.schema import Resolved, RunConfig, with_prediction
+from ..config.schema import RunConfig
 from ..data.dataset import Images, naming_dead_workers
 from ..errors import ConfigError, WeightsError
 from ..files.ownership import claimed

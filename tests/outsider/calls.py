@@ -11,7 +11,8 @@ from annotated_types import Ge, Gt
 from pydantic import BaseModel
 
 from focus_framework.cli import focus
-from focus_framework.config.schema import RunConfig, known_settings
+from focus_framework.config.layers import known_settings
+from focus_framework.config.schema import RunConfig
 
 from .case import Case
 

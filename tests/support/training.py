@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from focus_framework.config.schema import Resolved, resolve
+from focus_framework.config.layers import Resolved, resolve
 from focus_framework.plugin.registry import registry
 from focus_framework.training.record.state import TrainingState, load_state
 from focus_framework.training.record.summary import Summary

@@ -11,7 +11,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from ...config.schema import RunConfig, flatten, to_toml
+from ...config.layers import flatten, to_toml
+from ...config.schema import RunConfig
 from ...errors import ConfigError, FocusError
 from ...files.atomic import replacing
 from ...files.ownership import MARK, remove_empty

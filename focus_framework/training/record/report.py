@@ -16,7 +16,8 @@ import torch
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from ...config.schema import RunConfig, to_toml
+from ...config.layers import to_toml
+from ...config.schema import RunConfig
 from ...data.dataset import Images
 from ...evaluation.baselines import best_baseline
 from ...evaluation.scoring import as_levels, measure
