@@ -102,8 +102,6 @@ def test_one_command_from_an_image_to_its_mask(hub: HubServer, tmp_path: Path, c
     kept = [path for path in (tmp_path / "focus").rglob("*") if path.suffix in (".pth", ".safetensors")]
     assert kept == [tmp_path / "focus" / "focus_large_sd.safetensors"]  # imported, and what was fetched for that is gone
     hub.requests.clear()
-    assert call(*arguments) == 0
-    assert hub.requests == []
     assert focus.load("shadow", device="cpu").config.task == "shadow"
     assert call("checkpoint", "fetch", "focus_large_sd") == 0
     assert hub.requests == []
