@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..training.loop import Progress as Step
     from ..training.record.summary import Summary
 
-SHOWN = ("loss", "learning_rate", "images_per_second", "memory_mib", "skipped")
+PRINTED = ("loss", "learning_rate", "images_per_second", "memory_mib", "skipped")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -185,7 +185,7 @@ def _step_shower(progress: Progress) -> Callable[[Step], None]:
 
     def show(step: Step) -> None:
         latest.update(step.record or {})
-        told = [name for name in latest if name in SHOWN or name.startswith("validation_")]
+        told = [name for name in latest if name in PRINTED or name.startswith("validation_")]
         numbers = [f"{name} {latest[name]:.4g}" for name in told if latest[name] is not None]
         left = timedelta(seconds=round(step.seconds_left))
         progress.show(step.share, "  ".join([f"step {step.step}", *numbers, f"left {left}"]))

@@ -22,7 +22,7 @@ from .tables import LABELS, Table, number, title
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHOWN = 4
+EXAMPLES = 4
 """Images shown as best, as median and as worst, each."""
 MISSED, WRONG = (60, 120, 255), (255, 70, 50)
 
@@ -112,7 +112,7 @@ def _examples(section: Section, metric: str) -> Markup:
     return page.joined(parts)
 
 
-def best_median_worst(scores: Sequence[Score], metric: str, count: int = SHOWN) -> dict[str, list[Score]]:
+def best_median_worst(scores: Sequence[Score], metric: str, count: int = EXAMPLES) -> dict[str, list[Score]]:
     """`count` images of each kind, fewer where there are not enough to show each once; none for which the metric is undefined."""
     defined = [score for score in scores if not math.isnan(score.values[metric])]
     order = sorted(defined, key=lambda score: score.values[metric], reverse=metric not in LOWER_IS_BETTER)

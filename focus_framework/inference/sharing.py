@@ -21,7 +21,7 @@ from ..plugin.registry import registry
 if TYPE_CHECKING:
     from .model import Model
 
-SHOWN = 4
+SAMPLES = 4
 PRACTICE_SEED = 4242  # of images that no run draws for training
 
 
@@ -88,7 +88,7 @@ def _sheet(model: Model, folder: Path) -> Path | None:
     if practice is None:
         return None
     draw = resolve(practice)
-    drawn = [draw(np.random.default_rng((PRACTICE_SEED, number)), 192) for number in range(SHOWN)]
+    drawn = [draw(np.random.default_rng((PRACTICE_SEED, number)), 192) for number in range(SAMPLES)]
     found = model.predict([image for image, _ in drawn])
     rows = [
         [image, mask.astype(np.uint8) * 255, np.rint(result.probability * 255).astype(np.uint8)]

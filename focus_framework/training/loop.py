@@ -35,7 +35,7 @@ from .validation import score
 logger = logging.getLogger(__name__)
 
 LATEST, BEST = "checkpoint.safetensors", "best.safetensors"
-SHOWN = 4
+TRACKED_IMAGES = 4
 """Validation images that the trackers show."""
 
 
@@ -182,7 +182,7 @@ class Trainer:
             return dict.fromkeys(self.task.metrics, math.nan)
         skip = self.config.data.unreadable == "skip"
         scores = score(model, self.validation, self.task.metrics, skip_unreadable=skip)
-        log.picture("validation", as_sheet(predicted(model, self.validation, SHOWN)), self.step)
+        log.picture("validation", as_sheet(predicted(model, self.validation, TRACKED_IMAGES)), self.step)
         return scores
 
     def _sound_state(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -46,7 +46,7 @@ from .record.report import predicted, worst, write_report, write_samples
 from .record.state import load_state
 from .record.summary import Summary
 from .record.trackers import check_trackers
-from .update import Update, share_of_batch
+from .update import Refinement, Update, share_of_batch
 from .validation import readable, score
 
 logger = logging.getLogger(__name__)
@@ -232,7 +232,7 @@ def _try_plugins(config: RunConfig, update: Update) -> None:
         try_refiner(update.refiner, size, name=config.refiner.name, device=update.accelerator.device)
 
 
-def _build_refiner(config: RunConfig, prompts: tuple[Prompts, ...], model: Model) -> tuple[nn.Module, str] | None:
+def _build_refiner(config: RunConfig, prompts: tuple[Prompts, ...], model: Model) -> Refinement | None:
     choice = config.refiner
     if choice.name == "none":
         return None
@@ -240,4 +240,4 @@ def _build_refiner(config: RunConfig, prompts: tuple[Prompts, ...], model: Model
     mean, std = (tuple(buffer.flatten().tolist()) for buffer in (model.mean, model.std))
     pairs = with_templates(prompts, config.prompts.templates)
     loss = build_refiner(choice, pairs, mean=mean, std=std)
-    return loss, description.heads if choice.heads == "default" else choice.heads  # type: ignore[return-value]
+    return Refinement(cast(nn.Module, loss), description.heads if choice.heads == "default" else choice.heads)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from accelerate import Accelerator
@@ -27,15 +27,22 @@ from .randomness import Draws, seed_step
 TERMS = ("clip", "label", "mask", "box")
 
 
-class Update:
-    """Network, refiner and optimizer of a run. `refiner` is the built loss of a refiner plugin and the heads it reads, or None."""
+class Refinement(NamedTuple):
+    """A refiner's loss in a run."""
 
-    def __init__(
-        self, config: RunConfig, model: Model, accelerator: Accelerator, team: Team, refiner: tuple[nn.Module, str] | None
-    ) -> None:
+    loss: nn.Module
+    """What a refiner plugin built, see `plugin.interfaces.RefinerLoss`."""
+    heads: Literal["last", "all"]
+    """The decoder heads that it reads."""
+
+
+class Update:
+    """Network, refiner and optimizer of a run."""
+
+    def __init__(self, config: RunConfig, model: Model, accelerator: Accelerator, team: Team, refiner: Refinement | None) -> None:
         self.config, self.model, self.accelerator, self.team = config, model, accelerator, team
-        self.refiner: nn.Module | None = refiner[0] if refiner else None
-        self.refined_heads = refiner[1] if refiner else "last"
+        self.refiner: nn.Module | None = refiner.loss if refiner else None
+        self.refined_heads = refiner.heads if refiner else "last"
         self.modules = nn.ModuleDict({"network": model.network, **({"refiner": self.refiner} if self.refiner else {})})
         plan, device = config.training, accelerator.device
         if team.size > 1:

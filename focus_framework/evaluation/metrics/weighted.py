@@ -89,8 +89,12 @@ def _error_inside(values: Tensor, truth: Tensor, squared: Tensor) -> Tensor:
 
 
 def _with_error_of_nearest_foreground(error: Tensor, truth: Tensor, squared: Tensor) -> Tensor:
-    """The errors, padded by `RADIUS`, where background takes over the error of the nearest foreground pixel.
+    """The errors, padded by `RADIUS`, where background takes over the error of the nearest foreground pixel: for one image, what
 
+        rows, columns = scipy.ndimage.distance_transform_edt(~truth, return_distances=False, return_indices=True)
+        error = np.where(truth, error, error[rows, columns])
+
+    gives wherever it is read (a test compares them), in a fraction of the time.
     Only background within the smoothing window of some foreground is read later, and only that is looked up, at the squared distance
     that is known. Of several nearest pixels scipy's transform takes the leftmost, then the topmost one; so does `_rings`.
     """

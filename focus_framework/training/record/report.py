@@ -34,7 +34,7 @@ from .summary import Summary
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHOWN = 16
+SAMPLES = 16
 WORST = 8
 BATCH = 8
 LOSSES = ("loss", "loss_clip", "loss_label", "loss_mask", "loss_box")
@@ -43,7 +43,7 @@ Tiles: TypeAlias = Mapping[str, ImageArray]
 """Image, truth and prediction of one example."""
 
 
-def predicted(model: Model, pictures: Images, count: int = SHOWN) -> dict[str, Tiles]:
+def predicted(model: Model, pictures: Images, count: int = SAMPLES) -> dict[str, Tiles]:
     """The first `count` images that can be read, by name."""
     return {name: tiles for name, _, tiles in _predictions(model, pictures, range(min(count, len(pictures))))}
 
