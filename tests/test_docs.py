@@ -18,6 +18,7 @@ from focus_framework.cli import focus
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("*/README.md"))]
+OF_RIGHT_CALLS = [page for page in PAGES if page.name != "what-happens-when.md"]  # which shows wrong ones on purpose
 COMMAND_LINE = ROOT / "docs" / "command-line.md"
 
 
@@ -78,7 +79,7 @@ def check_call(words: list[str]) -> None:
             assert word.split("=")[0] in options, f"{' '.join(words)}: there is no option {word}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", OF_RIGHT_CALLS, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_call_that_a_page_shows_exists(page: Path) -> None:
     for words in shown_calls(page.read_text("utf-8")):
         check_call(words)
@@ -98,7 +99,7 @@ def test_calls_are_found_and_wrong_ones_told() -> None:
             check_call(wrong)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", OF_RIGHT_CALLS, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_option_named_in_the_text_exists_somewhere(page: Path) -> None:
     known = {
         name for _, command in commands(focus) for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)

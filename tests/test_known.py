@@ -42,6 +42,16 @@ def released() -> bytes:
     return file.getvalue()
 
 
+@pytest.fixture(autouse=True)
+def without_the_starter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An environment in which the starter is not installed, wherever the tests run."""
+    all_of = checkpoints.entry_points_of
+    monkeypatch.setattr(checkpoints, "entry_points_of", lambda group: [row for row in all_of(group) if row[0] != "focus-framework-starter"])
+    checkpoints._offered.cache_clear()
+    yield
+    checkpoints._offered.cache_clear()
+
+
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, released: bytes) -> Iterator[HubServer]:
     with HubServer() as server, connected(server, monkeypatch, tmp_path):

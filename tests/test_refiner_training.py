@@ -51,7 +51,7 @@ def test_the_checkpoint_has_the_prompts_and_nothing_of_the_refiner(run: tuple[st
     text = json.dumps(facts["prompts"])
     assert "a soft shadow" in text and "background without shadow" in text
     page = (folder / "report.html").read_text("utf-8")
-    assert "<td class=text>a soft shadow</td><td class=text>it&#x27;s an image of background without shadow.</td>" in page
+    assert "<td class=text>a soft shadow</td><td class=text>it&#39;s an image of background without shadow.</td>" in page
     assert "<td class=text>command line (foreground), " in page
     with safe_open(folder / "checkpoint.safetensors", "pt") as checkpoint:
         keys = list(checkpoint.keys())

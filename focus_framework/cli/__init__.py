@@ -154,7 +154,7 @@ def _refuse_empty(arguments: Sequence[str]) -> None:
     current folder."""
     for before, value in pairwise(["focus", *arguments]):
         if not value.strip() or (value.startswith("--") and value.endswith("=")):
-            where = value.rstrip("=") or (before if before.startswith("-") else "an argument")
+            where = value.strip().rstrip("=") or (before if before.startswith("-") else "an argument")
             raise ConfigError(f"{where} is empty; give it a value, or leave it out")
 
 
