@@ -6,9 +6,9 @@ import os
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -30,14 +30,30 @@ Milliseconds = dict[str, float]
 WARM_UP = 1
 
 
-def bench(config: RunConfig, *, image_size: int, batch_size: int, device: torch.device, repeats: int) -> dict[str, Any]:
+class Timings(TypedDict):
+    """What ``focus bench --json`` prints."""
+
+    device: str
+    threads: int
+    processor_share: float | None
+    """Of the wanted processor time that was had, None where it is not known."""
+    torch: str
+    preset: str
+    image_size: int
+    batch_size: int
+    parameters: int
+    results: dict[str, dict[str, Milliseconds]]
+    """By implementation of the op, then of "inference" and "training": stages in the order in which they run, which end with "total";
+    "deformable attention" is a part of the stages around it."""
+    skipped: dict[str, str]
+    """Implementations that could not run, and why."""
+
+
+def bench(config: RunConfig, *, image_size: int, batch_size: int, device: torch.device, repeats: int) -> Timings:
     """Medians in milliseconds for each implementation of the op that can run on `device`.
 
-    Returns ``{"device", "threads", "processor_share", "torch", "image_size", "batch_size", "preset", "parameters", "results":
-    {implementation: {"inference": stages, "training": stages}}, "skipped": {implementation: why}}``; stages are in the order in which
-    they run and end with "total". "processor_share" is that of the wanted processor time which was had, None where it is not known.
-    "deformable attention" is a part of the stages around it. Weights and images are random, on which no time depends; the refiner is left
-    out. The implementations take turns, so that other work of the machine meets both.
+    Weights and images are random, on which no time depends; the refiner is left out. The implementations take turns, so that other work
+    of the machine meets both.
     """
     side = -(-image_size // MULTIPLE) * MULTIPLE
     torch.manual_seed(config.training.seed)
@@ -181,7 +197,7 @@ def _medians(times: list[Milliseconds]) -> Milliseconds:
     return {stage: statistics.median(one.get(stage, 0.0) for one in times) for stage in stages}
 
 
-def rows(result: Mapping[str, Any]) -> list[tuple[str, str, list[float]]]:
+def rows(result: Timings) -> list[tuple[str, str, list[float]]]:
     """(kind, stage, milliseconds of each implementation in the order of ``results``), for a table."""
     results = result["results"]
     kinds = next(iter(results.values()))

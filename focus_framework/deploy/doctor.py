@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
@@ -18,25 +18,60 @@ from ..runtime import BUSY, allowed_processors, share_of_a_moment
 PACKAGES = ("focus-framework", "focus-framework-ops", "torch", "torchvision", "timm", "open_clip_torch", "kornia", "numpy")
 
 
-def examine(device: str = "auto") -> dict[str, Any]:
-    """Facts about this installation.
+class DeviceFacts(TypedDict):
+    """The device that work would run on."""
 
-    Keys: ``python``, ``platform``, ``packages`` (name to version, None where not installed), ``device`` (``name``, ``asked``, ``error``,
-    ``threads``, ``cpus``, ``allowed``: processors that this process may use, ``processor_share``: what a thread gets of one now),
-    ``ops`` (`focus_framework.ops.describe`), ``plugins`` (``ok``: how many, ``broken``: name to error) and
-    ``problems``: sentences that each end with what to do. A device that cannot be used is one of the problems, not an exception.
-    """
-    found: dict[str, Any] = {
+    asked: str
+    name: str
+    title: str
+    error: str | None
+    """Why the one that was asked for cannot be used; "cpu" stands in for it then."""
+    threads: int
+    cpus: int | None
+    allowed: int
+    """Processors that this process may use."""
+    processor_share: float | None
+    """What a thread gets of one now."""
+
+
+class PluginFacts(TypedDict):
+    """How many plugins work, and which do not."""
+
+    ok: int
+    broken: dict[str, str]
+    """Name to error."""
+
+
+class Findings(TypedDict):
+    """What ``focus doctor --json`` prints."""
+
+    python: str
+    platform: str
+    packages: dict[str, str | None]
+    """Name to version, None where not installed."""
+    device: DeviceFacts
+    ops: dict[str, Any]
+    """`focus_framework.ops.describe`"""
+    plugins: PluginFacts
+    problems: list[str]
+    """Sentences that each end with what to do."""
+
+
+def examine(device: str = "auto") -> Findings:
+    """Facts about this installation. A device that cannot be used is one of the problems, not an exception."""
+    entries = registry().entries
+    broken = {entry.name: str(entry.error) for entry in entries if entry.error}
+    where = _device(device)
+    found: Findings = {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "device": _device(device),
+        "device": where,
+        "ops": ops.describe(where["name"]),
+        "plugins": {"ok": len(entries) - len(broken), "broken": broken},
+        "problems": [],
     }
-    found["ops"] = ops.describe(found["device"]["name"])
-    entries = registry().entries
-    broken = {entry.name: str(entry.error) for entry in entries if entry.error}
-    found["plugins"] = {"ok": len(entries) - len(broken), "broken": broken}
-    found["problems"] = _problems(found)
+    found["problems"] += _problems(found)
     return found
 
 
@@ -47,17 +82,25 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _device(asked: str) -> dict[str, Any]:
-    found: dict[str, Any] = {"asked": asked, "error": None, "threads": torch.get_num_threads(), "cpus": os.cpu_count()}
-    found |= {"allowed": allowed_processors(), "processor_share": share_of_a_moment()}
+def _device(asked: str) -> DeviceFacts:
+    found: DeviceFacts = {
+        "asked": asked,
+        "name": "cpu",
+        "title": "in its place",
+        "error": None,
+        "threads": torch.get_num_threads(),
+        "cpus": os.cpu_count(),
+        "allowed": allowed_processors(),
+        "processor_share": share_of_a_moment(),
+    }
     try:
         device = choose_device(asked)
     except DeviceError as error:
-        return {**found, "name": "cpu", "title": "in its place", "error": str(error)}
+        return {**found, "error": str(error)}
     return {**found, "name": str(device), "title": title(device)}
 
 
-def _problems(found: dict[str, Any]) -> list[str]:
+def _problems(found: Findings) -> list[str]:
     problems = [found["device"]["error"]] if found["device"]["error"] else []
     chosen = found["ops"]
     if chosen["backend"] == "reference" and chosen["requested"] != "reference":
@@ -73,7 +116,7 @@ def _problems(found: dict[str, Any]) -> list[str]:
     return problems
 
 
-def lines(found: dict[str, Any]) -> list[str]:
+def lines(found: Findings) -> list[str]:
     """The findings of `examine` as text, one line a fact."""
     device, chosen = found["device"], found["ops"]
     packages = [f"{name} {number or '(not installed)'}" for name, number in found["packages"].items()]
