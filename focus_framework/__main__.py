@@ -1,5 +1,10 @@
 """``python -m focus_framework`` is ``focus``."""
 
-from .cli import main
+import sys
+
+try:
+    from .cli import main
+except KeyboardInterrupt:  # before the command line could say so itself
+    sys.exit(130)
 
 main()
