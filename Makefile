@@ -1,4 +1,4 @@
-# make demo   predicts shadows with the starter, then trains the task on practice images and shows what it predicts on pictures it has never seen
+# make demo   predicts shadows with the starter, then trains the task on practice images and shows what it predicts on images it has never seen
 # make test   checks style and types and runs the tests
 # make docs   builds the documentation site, build/docs/index.html, without a network; warnings are errors
 # make outsider   hands the whole program to strangers: thousands of wrong calls, odd files, broken plugins
@@ -52,7 +52,7 @@ demo: environment
 	$(RUN)/focus train --task-plugin shadow --out $(DEMO)/run
 	$(RUN)/focus predict $(DEMO)/test/images --checkpoint $(DEMO)/run/best.safetensors --out $(DEMO)/predictions --save mask,overlay
 	$(RUN)/focus evaluate --predictions $(DEMO)/predictions/mask --masks $(DEMO)/test/masks --task-plugin shadow
-	@echo "picture, truth and prediction side by side: $(DEMO)/run/samples/best.png; masks and overlays: $(DEMO)/predictions"
+	@echo "image, truth and prediction side by side: $(DEMO)/run/samples/best.png; masks and overlays: $(DEMO)/predictions"
 
 test: lint
 	OMP_NUM_THREADS=1 $(RUN)/pytest -n $(TEST_WORKERS) -q
