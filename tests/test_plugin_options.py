@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -32,6 +33,7 @@ def test_good_options_arrive_as_declared() -> None:
     [
         ({"gian": 1.0}, "backbone x has no option 'gian'; did you mean gain"),
         ({"gain": "loud"}, r"backbone\.options\.gain = 'loud' of backbone x: Input should be a valid number"),
+        ({"gain": datetime.date(2026, 1, 1)}, r"backbone\.options\.gain = '2026-01-01'"),
         ({"gain": True}, r"backbone\.options\.gain = True"),
         ({"sizes": ["one"]}, r"backbone\.options\.sizes\.0 = 'one'"),
         ({"mode": "c"}, "Input should be 'a' or 'b'"),

@@ -1,4 +1,4 @@
-"""A model on data sets, from their names to the table: the one road of the command line and of `focus_framework.evaluate`."""
+"""A model on data sets, from their names to the table: the same code for the command line and `focus_framework.evaluate`."""
 
 from __future__ import annotations
 

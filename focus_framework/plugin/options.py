@@ -31,7 +31,7 @@ def checked_options(
     model = create_model("Options", __config__=ConfigDict(arbitrary_types_allowed=True, protected_namespaces=()), **fields)
     try:
         # As JSON, since options come from TOML: a list may stand for a tuple and 1 for 1.0, but "1" or true for neither.
-        checked = model.model_validate_json(json.dumps(given), strict=True)
+        checked = model.model_validate_json(json.dumps(given, default=str), strict=True)  # TOML knows dates
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         path = ".".join(str(part) for part in first["loc"])

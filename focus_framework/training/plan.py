@@ -1,4 +1,4 @@
-"""From what a person says to the configuration of a run: the one road of the command line and of `focus_framework.train`."""
+"""From what a person says to the configuration of a run: the same code for the command line and `focus_framework.train`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training out of a program: the road of ``focus train``, without a command line."""
+"""Training from a program: what ``focus train`` does, without a command line."""
 
 from __future__ import annotations
 
