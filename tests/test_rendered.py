@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from focus_framework.cli import focus
 from focus_framework.errors import ConfigError, DataError, PluginError
 from focus_framework.plugin.kit.practice import practice_pair
-from focus_framework.plugin.kit.render import assets, bodies, camera, denoise, engine, light, materials, mesh, scene
+from focus_framework.plugin.kit.render import assets, bodies, camera, denoise, engine, light, materials, mesh, places, scene
 from focus_framework.plugin.registry import registry
 
 TASKS = ["salient", "camouflage", "shadow", "defocus", "forgery"]
@@ -189,6 +189,22 @@ def test_the_sun_that_is_painted_is_the_sun_of_the_mask():
         around = day.panorama.sum(axis=2)
         row, column = np.unravel_index(around.argmax(), around.shape)
         assert light.directions(*around.shape)[row, column] @ day.towards_sun > np.cos(np.radians(1.5))
+
+
+def test_what_shadows_fall_on_is_told_from_what_stands_about():
+    for seed in range(6):
+        labels = [(thing.label, {part.material for part in thing.body}) for thing in places.in_the_sun(np.random.default_rng(seed)).things]
+        assert {label for label, names in labels if names == {"plane"}} == {0}
+        assert all(label == (not names <= {"plane", "leaf"}) for label, names in labels)
+
+
+def test_nobody_marks_speckles():
+    from focus_plugins.tasks import _render
+
+    disc = np.hypot(*np.mgrid[-96:96, -96:96]) < 40
+    kept = _render.marked(disc)
+    assert (kept & disc).sum() / (kept | disc).sum() > 0.97
+    assert not _render.marked(np.random.default_rng(0).random((192, 192)) > 0.6).any()
 
 
 def test_a_panorama_hangs_as_directions_say(mitsuba):

@@ -38,19 +38,33 @@ def salient(random: np.random.Generator, size: int) -> PracticePair:
 
 
 def shadow(random: np.random.Generator, size: int) -> PracticePair:
-    """Sunlight, things that keep it away, in the picture and out of it; white is what the sun does not reach."""
+    """Sunlight, things that keep it away, in the picture and out of it; white is where they keep it off the ground, walls and
+    grass. A thing's own dark side is not white, as people mark it seldom."""
     from focus_framework.plugin.kit.render import camera, engine, places
 
     while True:
         scene = places.in_the_sun(random)
         stage = engine.Stage(scene, size)
         seed = int(random.integers(2**31))
-        dark = 1 - cv2.GaussianBlur(stage.sunlit(samples=2, seed=seed).astype(np.float32), (0, 0), size / 200)
-        mask = cv2.medianBlur((dark > 0.5).astype(np.uint8), 5) > 0  # nobody marks the shadow of one blade of grass
-        if not 0.02 <= mask.mean() <= 0.6:
+        share = 1 - stage.sunlit(samples=1, seed=seed, size=max(size // 3, 16)).mean()
+        if not 0.01 <= share <= 0.7 or random.random() > 0.15 / share:  # small ones are many more, as in photographs
             continue
-        light = stage.light(stage.seen(samples=2, seed=seed), samples=4, seed=seed)
+        dark = 1 - cv2.GaussianBlur(stage.sunlit(samples=2, seed=seed).astype(np.float32), (0, 0), size / 200)
+        seen = stage.seen(samples=2, seed=seed)
+        mask = marked((dark > 0.5) & (seen.share(1) < 0.5))
+        if not 0.01 <= mask.mean() <= 0.5:
+            continue
+        light = stage.light(seen, samples=4, seed=seed)
         return camera.photograph(random, light, noise=(0.001, 0.012)), mask
+
+
+def marked(mask: np.ndarray) -> np.ndarray:
+    """What somebody would mark of a mask `[H, W]`: no shadow of one blade of grass, nothing where light and shade are speckles."""
+    side = 2 * (len(mask) // 85) + 1
+    firm = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((side, side), np.uint8))
+    if firm.sum() < 0.55 * mask.sum():
+        return np.zeros_like(mask)
+    return cv2.medianBlur(mask.astype(np.uint8), 5) > 0
 
 
 def camouflage(random: np.random.Generator, size: int) -> PracticePair:

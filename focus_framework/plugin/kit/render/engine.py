@@ -107,8 +107,9 @@ class Stage:
         albedo = np.where(depth[..., None] > 0, layers[..., 2:5], 1).mean(axis=0)
         return Seen(labels, depth, albedo, layers[..., 5:8].mean(axis=0))
 
-    def sunlit(self, *, samples: int = 3, seed: int = 0) -> Array:
-        """Which part of each pixel `[size, size]` the middle of the sun shines on; the sky counts as lit."""
+    def sunlit(self, *, samples: int = 3, seed: int = 0, size: int | None = None) -> Array:
+        """Which part of each pixel `[size, size]` the middle of the sun shines on; the sky counts as lit. A smaller `size` than the
+        stage's is a cheap first look."""
         mi = mitsuba()
         way = [-float(v) for v in self.sun]
         lamp = {"type": "directional", "direction": way, "irradiance": {"type": "rgb", "value": 1.0}}
@@ -121,24 +122,24 @@ class Stage:
         }
         lit = []
         for number in range(samples):
-            layers = self._layers(scene, integrator, samples=1, seed=seed + number)
+            layers = self._layers(scene, integrator, samples=1, seed=seed + number, size=size)
             lit.append((layers[..., :3].max(axis=2) > 1e-6) | (layers[..., -1] <= 0))
         return np.mean(lit, axis=0)
 
-    def _layers(self, scene: Any, integrator: dict[str, Any], *, samples: int, seed: int) -> Array:
+    def _layers(self, scene: Any, integrator: dict[str, Any], *, samples: int, seed: int, size: int | None = None) -> Array:
         mi = mitsuba()
-        layers = mi.render(scene, sensor=self._sensor(samples), integrator=mi.load_dict(integrator), seed=seed)
+        layers = mi.render(scene, sensor=self._sensor(samples, size or self.size), integrator=mi.load_dict(integrator), seed=seed)
         return np.nan_to_num(np.array(layers, dtype=np.float32), nan=0, posinf=0, neginf=0)
 
-    def _sensor(self, samples: int) -> Any:
+    def _sensor(self, samples: int, size: int) -> Any:
         mi, camera = mitsuba(), self.camera
         eye, target = np.asarray(camera.eye, float), np.asarray(camera.target, float)
         up = [0, 0, 1] if abs((target - eye)[2]) < 0.98 * np.linalg.norm(target - eye) else [0, 1, 0]
         place = mi.ScalarTransform4f().look_at(origin=eye.tolist(), target=target.tolist(), up=up).rotate([0, 0, 1], camera.roll)
         film = {
             "type": "hdrfilm",
-            "width": self.size,
-            "height": self.size,
+            "width": size,
+            "height": size,
             "rfilter": {"type": "box"},
             "pixel_format": "rgb",
             "component_format": "float32",

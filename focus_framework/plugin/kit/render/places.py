@@ -191,13 +191,17 @@ def of_things(random: np.random.Generator, bodies: list[Body], *, share: float, 
 
 
 def in_the_sun(random: np.random.Generator) -> Scene:
-    """A place in sunlight with things that throw shadows, some of them beside or behind the camera."""
+    """A place in sunlight with things that throw shadows, some of them beside or behind the camera. What shadows fall on, the
+    ground, walls and grass, has the label 0, and all that stands about has 1."""
     kind = str(random.choice(["open", "wild", "street", "above", "close"], p=[0.37, 0.05, 0.26, 0.14, 0.18]))
     size = random.uniform(0.7, 1.6)
     things, _ = place(random, "above" if kind == "close" else kind, size=size, shiny=False)
     if kind == "close":
         things = things[:1]
+    things = [_calm(thing) for thing in things]
     light = daylight(random, sun=1.0, strength=(2.5, 9.0), sky_only=True, narrow=True)
+    while kind == "street" and light.towards_sun[1] > 0.1:  # a wall that turns its back to the sun is dark as a whole
+        light = daylight(random, sun=1.0, strength=(2.5, 9.0), sky_only=True, narrow=True)
     camera = view(random, "above" if kind in ("above", "close") else "open")
     if kind not in ("above", "close"):
         eye = camera.eye + [0, 0, abs(random.normal(0.25, 0.2))]
@@ -226,7 +230,24 @@ def in_the_sun(random: np.random.Generator) -> Scene:
         else:
             body = standing(any_body(random, CLUTTER), size=size * random.uniform(0.2, 0.7), at=[at[0], at[1], 0])
             things.append(dressed(random, body, materials={"*": dark}))
-    return Scene(things=things, light=light, camera=camera)
+    return Scene(things=[replace(thing, label=int(_stands(thing))) for thing in things], light=light, camera=camera)
+
+
+def _stands(thing: Thing) -> bool:
+    """Whether it is more than a plane or grass."""
+    return not {part.material for part in thing.body} <= {"plane", "leaf"}
+
+
+def _calm(thing: Thing, most: float = 0.3) -> Thing:
+    """The thing with planes of no stronger colour than the ground has outdoors."""
+
+    def muted(material: materials.Material) -> materials.Material:
+        image = material.image.astype(np.float32)
+        grey = image.mean(axis=2, keepdims=True)
+        strength = float((np.ptp(image, axis=2) / np.maximum(image.max(axis=2), 1)).mean())
+        return replace(material, image=np.clip(grey + (image - grey) * min(1.0, most / max(strength, 1e-3)), 0, 255).astype(np.uint8))
+
+    return replace(thing, materials={name: muted(found) if name == "plane" else found for name, found in thing.materials.items()})
 
 
 def _caster(random: np.random.Generator, sun: Array, reach: float, middle: Array) -> Thing:
@@ -239,21 +260,21 @@ def _caster(random: np.random.Generator, sun: Array, reach: float, middle: Array
         crown = leaves(
             random,
             int(random.integers(60, 900)),
-            spread=reach * random.uniform(0.15, 0.5, 3),
+            spread=reach * random.uniform(0.08, 0.35, 3),
             length=reach * random.uniform(0.04, 0.15),
             width=reach * random.uniform(0.02, 0.08),
         )
         return dressed(random, [Part(crown.moved(at), "leaf")])
     if kind == "board":
         turn = rotation([0, 0, 1], random.uniform(0, 6.3))
-        sides = reach * random.uniform(0.15, 1.2, 2)
+        sides = reach * random.uniform(0.06, 0.7, 2)
         tilt = turn @ rotation([1, 0, 0], random.uniform(0, 1.5))
         return plane(materials.wall(random), at=at, across=tilt @ [sides[0], 0, 0], up=tilt @ [0, sides[1], 0])
     if kind == "bar":
         way = random.normal(size=3) * [1, 1, 0.3]
         way *= reach / np.linalg.norm(way)
         return dressed(random, [Part(tube([at - way, at + way], reach * random.uniform(0.01, 0.05)), "metal")])
-    body = standing(any_body(random), size=reach * random.uniform(0.4, 1.2), angle=random.uniform(0, 6.3))
+    body = standing(any_body(random), size=reach * random.uniform(0.25, 0.9), angle=random.uniform(0, 6.3))
     low, high = bounds(body)
     return dressed(random, changed(body, lambda mesh: mesh.moved(at - (low + high) / 2)))
 
