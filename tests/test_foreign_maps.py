@@ -8,10 +8,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import py_sod_metrics
 import pytest
 import torch
 from click.testing import CliRunner, Result
 from PIL import Image
+from sklearn.metrics import f1_score, jaccard_score, roc_auc_score
 
 from focus_framework.cli import focus
 from focus_framework.errors import ConfigError
@@ -105,6 +107,30 @@ def test_maps_of_another_size_are_resized_and_counted(masks: Path, tmp_path: Pat
     assert refused.exit_code == 1 and "is 20x20 but its mask" in said(refused)
 
 
+def test_resized_maps_follow_the_rules_of_the_libraries(masks: Path, tmp_path: Path) -> None:
+    """Resized first, at 8 bits, for all metrics; stretched where PySODMetrics stretches, left as they are where scikit-learn does."""
+    small = [cv2.resize(level(index) // 2 + 40, (20, 20), interpolation=cv2.INTER_AREA) for index in range(COUNT)]
+    for index in range(COUNT):
+        write(tmp_path / "maps", Image.fromarray(small[index]), index)
+    told = numbers("--predictions", tmp_path / "maps", "--masks", masks)["metrics"]
+    structure, adaptive = py_sod_metrics.Smeasure(), py_sod_metrics.Fmeasure()
+    pooled: dict[str, list[float]] = {"f1": [], "iou": [], "auc": []}
+    for index in range(COUNT):
+        grown, truth = cv2.resize(small[index], (WIDTH, HEIGHT)), mask(index)
+        for handler in (structure, adaptive):
+            handler.step(grown, truth.astype(np.uint8) * 255)
+        flat = truth.ravel()
+        pooled["f1"].append(f1_score(flat, grown.ravel() > 127, zero_division=0.0))
+        pooled["iou"].append(jaccard_score(flat, grown.ravel() > 127, zero_division=0.0))
+        pooled["auc"].append(roc_auc_score(flat, grown.ravel()))
+    assert told["s_measure"] == pytest.approx(structure.get_results()["sm"], abs=1e-6)
+    assert told["f_beta_adaptive"] == pytest.approx(adaptive.get_results()["fm"]["adp"], abs=1e-6)
+    assert {name: told[name] for name in pooled} == pytest.approx({name: np.mean(values) for name, values in pooled.items()})
+    assert "stretched to its own minimum and maximum, but for F1, AUC and IoU" in said(
+        evaluate("--predictions", tmp_path / "maps", "--masks", masks)
+    )
+
+
 def test_a_suffix_behind_all_names_is_recognised(masks: Path, tmp_path: Path) -> None:
     for index in range(COUNT):
         write(tmp_path / "maps", Image.fromarray(level(index)), index, behind="_HS")
@@ -163,7 +189,9 @@ def test_several_methods_in_one_table(masks: Path, tmp_path: Path) -> None:
     assert rows[0]["mae_minus_best"] == ""
     latex = files["latex"].read_text()
     assert r"F3\_Net" in latex and latex.count(r"\begin{tabular}") == 2 and "best" in latex
-    assert "F3_Net" in files["report"].read_text()
+    page = files["report"].read_text()
+    shown = f"{gap['mean']:+.4f} [{gap['low']:+.4f}, {gap['high']:+.4f}]"
+    assert "F3_Net" in page and "paired bootstrap" in page and shown in page and shown in latex
     text = said(evaluate(*call))
     assert "paired bootstrap" in text and "F3_Net" in text and "best" in text
 

@@ -125,7 +125,7 @@ def evaluate(
     if report_file:
         from ..evaluation.report import render
 
-        _write(report_file, render(sections, made, task.primary_metric if task else "s_measure"))
+        _write(report_file, render(sections, made, task.primary_metric if task else "s_measure", comparison))
     if as_json:
         from ..evaluation.metrics import PROTOCOLS
 

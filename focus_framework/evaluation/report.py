@@ -22,6 +22,8 @@ from .tables import LABELS, Table, number, title
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from .comparison import Comparison
+
 EXAMPLES = 4
 """Images shown as best, as median and as worst, each."""
 MISSED, WRONG = (60, 120, 255), (255, 70, 50)
@@ -68,10 +70,13 @@ def section_of_model(evaluation: Evaluation, model: Model, samples: Sequence[Sam
     return Section(evaluation, view)
 
 
-def render(sections: Sequence[Section], tables: Sequence[Table], metric: str) -> str:
-    """The page; `metric` decides which images are the best, the median and the worst."""
+def render(sections: Sequence[Section], tables: Sequence[Table], metric: str, comparison: Comparison | None = None) -> str:
+    """The page; `metric` decides which images are the best, the median and the worst. Of several methods, `comparison` says how far each
+    is behind the best."""
     evaluations = [section.evaluation for section in sections]
     body = [part for table in tables for part in (page.paragraph(title(table)), page.table(table.header, table.cells(), names=2))]
+    if comparison:
+        body += [page.paragraph(comparison.title), page.table(comparison.header, comparison.cells())]
     body += [_undefined(evaluation) for evaluation in evaluations]
     body += [page.heading("Curves"), page.drawing((11, 3.4), lambda figure: _draw_curves(figure, evaluations))]
     body += [_examples(section, metric) for section in sections]

@@ -113,7 +113,7 @@ def title(table: Table) -> str:
 
     rules = PROTOCOLS[table.protocol]
     heading = "published figures, protocol" if all(row.count is None for row in table.rows) else "protocol"
-    return "; ".join((f"{heading} {rules.name}: {rules.map}", rules.note, *table.notes))
+    return "; ".join((f"{heading} {rules.name}: {rules.map}", rules.normalisation, rules.note, *table.notes))
 
 
 def rich_table(table: Table) -> RichTable:

@@ -55,13 +55,13 @@ PROTOCOLS = {
         Protocol(
             name="standard",
             map="soft, thresholds 0..255 for curves; BER, F1, IoU at one half",
-            normalisation="each map to its own minimum and maximum; none for F1, AUC, IoU",
+            normalisation="each map stretched to its own minimum and maximum, but for F1, AUC and IoU",
             note="PySODMetrics 1.6; F1, AUC and IoU as scikit-learn",
         ),
         Protocol(
             name="release",
             map="binary, above one half",
-            normalisation="none",
+            normalisation="no map is stretched",
             note="what the authors' evaluation prints: BER is 0.75 of the usual one, AUC is balanced accuracy",
             binarise=True,
             ber_factor=0.75,
