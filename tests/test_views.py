@@ -228,6 +228,7 @@ def test_settings_of_the_call_replace_those_of_the_checkpoint() -> None:
         "scales": [0.75, 1.0],
         "tile": 512,
         "overlap": 0.25,
+        "precision": "fp32",
     }
     assert changed.model_copy(update={"prediction": config.prediction}) == config
 

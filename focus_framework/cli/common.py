@@ -27,6 +27,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 overwrite_option = click.option("--overwrite", is_flag=True, help="Write into --out though it holds files that are not of this kind.")
 
 
+PREDICTION = ("flip", "scales", "tile", "overlap", "temperature", "precision")
+
+
 def prediction_options(command: Callable[..., None]) -> Callable[..., None]:
     """How a model sees an image; the command gets what was given as one mapping, `prediction`, for `load`."""
     options = (
@@ -39,11 +42,12 @@ def prediction_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option("--overlap", type=float, metavar="SHARE", help="Share of a tile that it has in common with the next one."),
         click.option("--temperature", type=float, metavar="T", help="Below 1 makes soft maps sharper, above 1 softer; 1: as they come."),
+        click.option("--precision", metavar="auto|fp32|bf16", help="Numeric precision; auto tries both on the first images."),
     )
 
     @wraps(command)
     def gathered(*args: Any, **given: Any) -> None:
-        command(*args, prediction={name: given.pop(name) for name in ("flip", "scales", "tile", "overlap", "temperature")}, **given)
+        command(*args, prediction={name: given.pop(name) for name in PREDICTION}, **given)
 
     for option in reversed(options):
         gathered = option(gathered)

@@ -58,7 +58,7 @@ SETTINGS = {
     "training.minutes": click.Option(["--minutes"], type=float, help="Length of the run as a time; the schedule follows it."),
     "training.learning_rate": click.Option(["--learning-rate"], type=float, help="The highest learning rate of the schedule."),
     "training.seed": click.Option(["--seed"], type=int, help="Random seed: the same seed gives the same run."),
-    "training.precision": click.Option(["--precision"], metavar="fp32|bf16|fp16", help="Numeric precision of the network."),
+    "training.precision": click.Option(["--precision"], metavar="auto|fp32|bf16|fp16", help="Numeric precision; auto tries both."),
     "training.device": click.Option(["--device"], help="auto, cpu, cuda, cuda:1 or mps."),
     "training.checkpoint_every": click.Option(["--checkpoint-every"], type=int, metavar="STEPS", help="Steps between checkpoints."),
     "training.auto_batch": click.Option(
@@ -157,6 +157,7 @@ def _rehearse(resolved: Resolved, entry: Entry, as_json: bool) -> None:
         click.echo(f"backbone: {line}")
     click.echo(f"{found.images} images, {found.parameters / 1e6:.1f} M trained parameters on {found.device}")
     click.echo(f"{found.seconds_a_step:.2f} s a step; {found.steps} steps in about {timedelta(seconds=round(found.seconds))}")
+    click.echo(f"precision {found.precision}")
     click.echo(f"memory: {found.memory_mib} MiB; nothing was written")
 
 

@@ -152,6 +152,9 @@ class PredictionConfig(Section):
     )
     tile: int = Field(0, le=1 << 16, description="side, in pixels, of the tiles that larger images are cut into; 0: never")
     overlap: float = Field(0.25, ge=0, le=0.75, description="share of a tile that it has in common with the next one")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "fp32", description="numeric precision of the network; auto: bf16 where a trial on the first images shows it faster and no worse"
+    )
 
     @field_validator("tile")
     @classmethod
@@ -179,7 +182,9 @@ class TrainingConfig(Section):
     schedule: Literal["polynomial", "cosine", "constant"] = Field("polynomial", description="how the learning rate falls over the run")
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the run in which the rate rises linearly")
     seed: int = Field(0, ge=0, description="random seed, from which every random choice follows")
-    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="numeric precision of the network")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "fp32", description="numeric precision of the network; auto: bf16 where a trial before the first step shows it faster and no worse"
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     log_every: int = Field(20, ge=1, description="steps between lines of metrics.jsonl")
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints; each is also scored")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -21,16 +22,22 @@ from ..config.layers import with_prediction
 from ..config.schema import PreprocessingConfig, RunConfig
 from ..files.coco import run_lengths
 from ..files.sheets import contact_sheet, overlay
+from ..model.ground_decoder import Heads
 from ..model.joint import Rule, join
 from ..model.network import MULTIPLE, Network
 from ..plugin.interfaces import StagedBackbone
 from .device import choose_device
 from .inputs import ImageLike, as_array, is_batch, split_batch
 from .outputs import save
+from .precision import Choice, choose, computing_in
 from .views import predict_maps
 
 SHEET = 24
 """Results that a notebook shows."""
+ALIKE = 0.005
+"""Mean difference of two soft maps, of 1, above which one of them is worse: about one grey level in 256 of the mask file."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -120,6 +127,8 @@ class Model(nn.Module):
         super().__init__()
         self.config, self.network = config, network
         self.description = dict(description or {})
+        self.precision: Choice | None = None
+        """What ``prediction.precision = "auto"`` came to, once something was predicted."""
         backbone = cast(StagedBackbone, network.encoder.backbone)
         self.register_buffer("mean", torch.tensor(backbone.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(backbone.std).view(3, 1, 1), persistent=False)
@@ -162,7 +171,7 @@ class Model(nn.Module):
     @torch.inference_mode()
     def probabilities(self, batch: Sequence[Prepared], rule: Rule | None = None) -> list[Tensor]:
         """Maps of interest `[H, W]` at source size, of images whose prepared sizes are equal."""
-        heads = self.network(torch.stack([prepared.pixels for prepared in batch]))
+        heads = self._heads(torch.stack([prepared.pixels for prepared in batch]))
         class_logits, mask_logits = heads.class_logits[-1].float(), heads.mask_logits[-1].float()
         padded, settings = batch[0].pixels.shape[-2:], self.config.prediction
         mask_logits = F.interpolate(mask_logits, padded, mode="bilinear", align_corners=False)
@@ -173,6 +182,17 @@ class Model(nn.Module):
             logits = F.interpolate(logits, prepared.source, mode="bilinear", align_corners=False)
             maps.append(join(class_logits[index, None], logits, rule or settings.rule, temperature=settings.temperature)[0])
         return maps
+
+    def _heads(self, pixels: Tensor) -> Heads:
+        """The network's heads in the precision of the settings; the first images decide what ``auto`` means."""
+        precision: str = self.config.prediction.precision
+        if precision == "auto":
+            if self.precision is None:
+                self.precision = choose(lambda: self.network(pixels), self.device, _apart, allowed=ALIKE, what="maps")
+                logger.info("predicting in %s", self.precision)
+            precision = self.precision.precision
+        with computing_in(precision, self.device):
+            return self.network(pixels)
 
     @overload
     def predict(self, images: list[ImageLike] | tuple[ImageLike, ...], *, batch_size: int = ...) -> Results: ...
@@ -197,6 +217,12 @@ class Model(nn.Module):
         self.eval()
         for picture, probability in predict_maps(self, map(as_array, images), batch_size):
             yield Result(probability, picture, self.config.prediction.threshold)
+
+
+def _apart(first: Heads, second: Heads) -> float:
+    """The mean difference of the soft maps that two results come to."""
+    maps = [join(heads.class_logits[-1].float(), heads.mask_logits[-1].float(), "soft") for heads in (first, second)]
+    return float((maps[0] - maps[1]).abs().mean())
 
 
 def load(reference: str | PathLike[str], *, device: str = "auto", **prediction: Any) -> Model:

@@ -11,6 +11,7 @@ from typing import Any
 from ..config.layers import Resolved
 from ..plugin.registry import Entry
 from .memory import memory_in_use
+from .precision import decide
 from .run import assemble, begin
 from .validation import score
 
@@ -32,6 +33,8 @@ class Rehearsal:
     images: int
     parameters: int
     """Those that are trained."""
+    precision: str
+    """That of the network, and why where ``auto`` chose it."""
     notes: tuple[str, ...] = ()
     """What the backbone says of itself: scales that it lacks, sizes that it takes."""
 
@@ -41,6 +44,7 @@ class Rehearsal:
 
 def rehearse(resolved: Resolved, task: Entry) -> Rehearsal | None:
     """Build all parts of a run and do its first two steps; None in a process that only helps. Raises what the run would raise."""
+    resolved, chosen = decide(resolved)
     plan = resolved.config.training
     accelerator, team = begin(resolved.config)
     with team:
@@ -66,4 +70,5 @@ def rehearse(resolved: Resolved, task: Entry) -> Rehearsal | None:
     trained = sum(parameter.numel() for parameter in update.trained)
     images = len(data.samples.images)
     notes = tuple(getattr(update.model.network.encoder.backbone, "notes", ()))
-    return Rehearsal(str(trainer.device), a_step, seconds, steps, memory_in_use(trainer.device), images, trained, notes)
+    precision = f"{chosen or plan.precision}"
+    return Rehearsal(str(trainer.device), a_step, seconds, steps, memory_in_use(trainer.device), images, trained, precision, notes)

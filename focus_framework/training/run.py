@@ -28,6 +28,7 @@ from ..errors import ConfigError, WeightsError
 from ..files.ownership import claimed
 from ..inference.device import choose_device, title
 from ..inference.model import Model
+from ..inference.precision import half_precision
 from ..model import ops
 from ..model.build import build_network, build_refiner
 from ..model.network import Network, prior_width
@@ -39,6 +40,7 @@ from .calibration import fit_temperature
 from .data import RunData, load_data
 from .loop import BEST, LATEST, Progress, Trainer
 from .memory import check_memory
+from .precision import decide
 from .processes.sharding import asked_by_launcher
 from .processes.team import Team
 from .record.folder import CONFIG, check_same, held, identity, is_run, new_folder, write_config
@@ -68,9 +70,10 @@ def train(
 
     Raises a `FocusError` for what the user can mend, before the first step wherever that can be known.
     """
-    config = resolved.config
     if folder and (folder / LATEST).exists() and not resume:
         raise ConfigError(f"{folder} holds a run already; resume it with --resume {folder}, or choose another --out")
+    resolved, chosen = decide(resolved)
+    config = resolved.config
     accelerator, team = begin(config)
     with team, ExitStack() as stack:
         folder = team.told(folder or new_folder(task.get()))
@@ -81,6 +84,8 @@ def train(
                 stack.enter_context(claimed(folder, "a run", overwrite=overwrite, known=is_run, inputs=_read(config)))
             stack.enter_context(held(folder, keep=resume))
         team.wait()
+        if chosen and team.leads:
+            logger.info("training in %s", chosen)
         trainer, data = assemble(resolved, task, folder, accelerator, team, resume=resume, clock=clock)
         if team.leads:
             write_config(folder, config.model_copy(update={"task": task.reference}))  # so that a task in a file is found again
@@ -88,7 +93,7 @@ def train(
             batches = data.batches(config, team, first_step=trainer.step, device=accelerator.device)
             with naming_dead_workers():
                 trainer.run(batches, on_progress if team.leads else lambda progress: None)
-        return _finish(trainer, data, folder) if team.leads else None
+        return _finish(trainer, data, folder, f"{chosen or config.training.precision}") if team.leads else None
 
 
 def _read(config: RunConfig) -> list[Path]:
@@ -152,8 +157,8 @@ def _origin(network: Network, config: RunConfig, folder: Path, *, licence: str, 
     return {"parent": inheritance.as_record(), "licence": "; ".join(filter(None, licences))}
 
 
-def _finish(trainer: Trainer, data: RunData, folder: Path) -> Summary:
-    """Score the best checkpoint on the test images and write the samples and the report."""
+def _finish(trainer: Trainer, data: RunData, folder: Path, precision: str) -> Summary:
+    """Score the best checkpoint on the test images and write the samples and the report; `precision` says why it was that one, too."""
     best = Model(*load_network(folder / BEST)).to(trainer.device).eval()
     if trainer.config.training.calibrate and data.validation:
         best = _calibrated(best, data.validation, folder)
@@ -172,7 +177,7 @@ def _finish(trainer: Trainer, data: RunData, folder: Path) -> Summary:
     places = (folder, folder / LATEST, folder / BEST)
     skipped = tuple(trainer.skipped.names)
     summary = Summary(*places, trainer.step, trainer.seconds, trainer.best.scores, test, baselines, samples, skipped, failed)
-    summary = replace(summary, processor_share=trainer.processor_share, minutes=trainer.config.training.minutes)
+    summary = replace(summary, processor_share=trainer.processor_share, minutes=trainer.config.training.minutes, precision=precision)
     where = {"Data": f"{config.data.train}: {data.summary}", "Device": title(trainer.device), "Processes": str(trainer.team.size)}
     write_report(summary, trainer.config, best.description, where, shown)
     return summary
@@ -202,6 +207,8 @@ def begin(config: RunConfig) -> tuple[Accelerator, Team]:
     precision = config.training.precision
     if precision == "fp16" and device.type == "cpu":
         raise ConfigError("--precision fp16 needs a GPU; on a CPU use fp32 or bf16")
+    if precision == "bf16" and not half_precision(device):
+        logger.warning("%s has no arithmetic in bf16, so training in it may be slower than with --precision fp32", device)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if device.type != "cpu" and device.index is not None:
         if processes > 1:

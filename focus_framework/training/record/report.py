@@ -138,7 +138,7 @@ def _facts(summary: Summary, config: RunConfig, best: Mapping[str, Any], where: 
         **where,
         "Length": f"{summary.steps} steps of {plan.batch_size} images, {summary.seconds:.0f} s{summary.delay}",
         "Seed": str(plan.seed),
-        "Precision": plan.precision,
+        "Precision": summary.precision or plan.precision,
         "Deformable attention": best["ops"],
         "Parameters": f"{best['parameters']:,}",
         "Plugins": ", ".join(plugins),

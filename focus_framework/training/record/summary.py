@@ -37,6 +37,8 @@ class Summary:
     """How much of the processor time that it wanted the run had; None where that is not known."""
     minutes: float | None = None
     """The time budget, where there was one."""
+    precision: str = ""
+    """Numeric precision of the network, and why where ``auto`` chose it."""
 
     @property
     def report(self) -> Path:
