@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
@@ -12,6 +13,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from focus_framework.config.layers import resolve as resolve_settings
 from focus_framework.plugin import installed
 from focus_framework.plugin.interfaces import resolve
 from focus_framework.plugin.registry import registry
@@ -50,3 +52,31 @@ def test_a_broken_offer_is_passed_over_with_its_reason(monkeypatch, tmp_path, ca
     assert installed.installed_weights(NAME) == file
     assert "offers:broken gives no weights of mobilenetv3_small_050: OSError: no such disk" in caplog.text
     assert installed.installed_weights("resnet50") is None
+
+
+def test_auto_takes_the_backbone_whose_weights_are_installed_and_says_so(monkeypatch, tmp_path, caplog):
+    file = tmp_path / "weights.safetensors"
+    file.touch()
+    offer(monkeypatch, good=lambda: file)
+    with caplog.at_level(logging.INFO, "focus_framework"):
+        resolved = resolve_settings("salient", options={"backbone.name": "auto"})
+    assert (resolved.config.backbone.name, resolved.config.backbone.weights) == (NAME, "pretrained")
+    assert resolved.config.backbone.options == {}  # those of the preset are for another
+    assert NAME in caplog.text
+    assert resolve_settings("salient", assignments=["backbone.name=auto"]).config.backbone.name == NAME
+
+
+def test_auto_leaves_the_presets_backbone_where_nothing_is_installed(monkeypatch, caplog):
+    offer(monkeypatch)
+    usual = resolve_settings("salient").config
+    with caplog.at_level(logging.INFO, "focus_framework"):
+        assert resolve_settings("salient", options={"backbone.name": "auto"}).config == usual
+    assert "the preset decides" in caplog.text
+
+
+def test_auto_leaves_a_checkpoint_its_network(monkeypatch, tmp_path):
+    file = tmp_path / "weights.safetensors"
+    file.touch()
+    offer(monkeypatch, good=lambda: file)
+    parent = {"init": "some.safetensors", "backbone.name": "resnet50", "backbone.weights": "none"}
+    assert resolve_settings("salient", parent=parent, options={"backbone.name": "auto"}).config.backbone.name == "resnet50"

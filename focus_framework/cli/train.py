@@ -41,7 +41,10 @@ SETTINGS = {
         ["--val-share"], type=float, metavar="0..1", help="Share of the pairs held back for validation where the data has no split for it."
     ),
     "backbone.name": click.Option(
-        ["--backbone"], metavar="NAME", shell_complete=complete_plugins("backbone"), help="A backbone, or a network of timm."
+        ["--backbone"],
+        metavar="NAME",
+        shell_complete=complete_plugins("backbone", "auto"),
+        help="A backbone, a network of timm, or auto: one with installed weights.",
     ),
     "backbone.weights": click.Option(["--backbone-weights"], metavar="pretrained|FILE|none", help="What the backbone starts from."),
     "enhancer.name": click.Option(

@@ -7,6 +7,7 @@ A setting is named by its dotted path, e.g. ``training.learning_rate``.
 
 from __future__ import annotations
 
+import logging
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,12 +20,17 @@ from pydantic import BaseModel, ValidationError
 
 from ..errors import ConfigError, did_you_mean
 from ..files.reading import read_toml
+from ..plugin.installed import installed_backbone
 from .schema import PART, RunConfig
+
+logger = logging.getLogger(__name__)
 
 FINETUNE = "finetune"
 """The usual preset of a run that starts from a checkpoint."""
 OF_NETWORK = frozenset({"backbone", "enhancer", "pixel_decoder", "decoder", "preprocessing"})
 """Sections that a checkpoint decides where a run starts from it."""
+AUTO = "auto"
+"""The name of a backbone for the one whose weights are installed."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,7 @@ def resolve(
         "--set": from_set,
         "command line": given,
     }
+    layers = {layer: _chosen_backbone(written, bool(parent)) for layer, written in layers.items()}
     values: dict[str, Any] = {"task": task, "preset": preset}
     sources = {"task": "command line", "preset": preset_source}
     stronger = list(layers.values())
@@ -97,6 +104,19 @@ def resolve(
         values = _stack(values, settings)
         sources = {key: source for key, source in sources.items() if key in values} | dict.fromkeys(settings, layer)
     return Resolved(_validate(values, sources), sources)
+
+
+def _chosen_backbone(settings: Mapping[str, Any], has_network: bool) -> Mapping[str, Any]:
+    """A layer whose backbone is `AUTO` with the one that is installed; without a name, so that the weaker layers' stands, where none is
+    or a checkpoint has decided the network."""
+    if settings.get("backbone.name") != AUTO:
+        return settings
+    found = None if has_network else installed_backbone()
+    if found:
+        logger.info("backbone auto: %s, whose weights are installed", found)
+        return {**settings, "backbone.name": found}
+    logger.info("backbone auto: %s", "the checkpoint decides" if has_network else "no weights are installed, so the preset decides")
+    return {key: value for key, value in settings.items() if key != "backbone.name"}
 
 
 def task_in(file: Path) -> str | None:

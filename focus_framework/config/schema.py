@@ -39,7 +39,9 @@ class PluginChoice(Section):
 class BackboneConfig(PluginChoice):
     """The network that turns an image into features."""
 
-    name: str = Field("vit_large_patch14_dinov2", description="a backbone plugin, or a network of timm")
+    name: str = Field(
+        "vit_large_patch14_dinov2", description="a backbone plugin, a network of timm, or auto: the one with installed weights"
+    )
     weights: str = Field("pretrained", description="pretrained, none, or a file of weights")
     frozen: bool = Field(False, description="train only what comes after the backbone (paper, Table 4)")
 

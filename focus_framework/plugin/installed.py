@@ -21,6 +21,12 @@ def installed_weights(backbone: str) -> Path | None:
     return next((path for point in offers if (path := _file(point))), None)
 
 
+def installed_backbone() -> str | None:
+    """The backbone whose weights are installed; the first by name where there are several, None where there is none."""
+    names = sorted({point.name for point in entry_points(group=GROUP)})
+    return next((name for name in names if installed_weights(name)), None)
+
+
 def _file(point: EntryPoint) -> Path | None:
     """What an entry point leads to. One that fails is passed over with a warning: it never stops the others."""
     try:
