@@ -119,6 +119,22 @@ def test_the_kernels_give_what_plain_pytorch_gives(width: int, dtype: torch.dtyp
 
 
 @needs_kernels
+@pytest.mark.parametrize("deterministic", [False, True], indirect=True)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("width", [5, 16, 32, 64])
+def test_what_a_network_predicts_is_read_in_its_own_half_type(width: int, dtype: torch.dtype, deterministic: bool) -> None:
+    """The same as converting it beforehand, but for one rounding of its gradients, which comes either way."""
+    given = {name: tensor.to(DEVICE) for name, tensor in inputs(width, dtype, fused=True).items()}
+    half = {**given, "positions": given["positions"].to(dtype), "weights": given["weights"].to(dtype)}
+    ours = check(half)
+    assert [tensor.dtype for tensor in ours] == [dtype] * 4
+    converted = call({**half, "positions": half["positions"].float(), "weights": half["weights"].float()}, SHAPES, ops)
+    for result, expected in zip(ours, converted, strict=True):
+        if deterministic or not HAS_GPU:  # else the value's gradient is a sum of atomics in any order
+            torch.testing.assert_close(result, expected.to(dtype), rtol=0, atol=0, equal_nan=True)
+
+
+@needs_kernels
 @pytest.mark.parametrize("name", ["value", "grad_output", "positions", "weights", "reference"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_memory_that_is_not_aligned_is_read_all_the_same(name: str, dtype: torch.dtype) -> None:

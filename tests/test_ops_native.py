@@ -186,6 +186,33 @@ def test_autocast_of_the_bare_operator_keeps_locations_and_weights_in_single_pre
     torch.testing.assert_close(output, expected, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_what_a_network_predicts_may_come_in_the_half_type_of_the_value(dtype: torch.dtype) -> None:
+    half = [tensor.detach().to(tensor.dtype if i == 1 else dtype) for i, tensor in enumerate(fused_inputs(dtype=torch.float32))]
+    leaves = [tensor.clone().requires_grad_() for tensor in half]
+    output = focus_ops.deform_attn_from_logits(leaves[0], SHAPES, *leaves[1:])
+    single = [tensor.to(torch.float32 if i else dtype).requires_grad_() for i, tensor in enumerate(half)]
+    expected = focus_ops.deform_attn_from_logits(single[0], SHAPES, *single[1:])
+    torch.testing.assert_close(output, expected, rtol=0, atol=0)
+    for i, (ours, wanted) in enumerate(zip(gradients(output, leaves), gradients(expected, single), strict=True)):
+        assert ours.dtype == leaves[i].dtype
+        rounded = i == 1  # the reference points' is a sum of the offsets' gradients, which were rounded to the half type
+        bound = 4 * float(torch.finfo(dtype).eps) * wanted.abs().max().item() if rounded else 0
+        torch.testing.assert_close(ours, wanted.to(ours.dtype), rtol=0, atol=bound)
+
+
+def test_autocast_of_the_fused_operator_leaves_what_a_network_predicts_in_its_half_type() -> None:
+    value, points, offsets, logits = fused_inputs(dtype=torch.float32)
+    predicted = (offsets.bfloat16(), logits.bfloat16())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = focus_ops.deform_attn_from_logits(value, SHAPES, points, *predicted)
+        mixed = focus_ops.deform_attn_from_logits(value, SHAPES, points, offsets, logits.bfloat16())
+    expected = ops.deform_attn_from_logits(value.bfloat16(), SHAPES, points, *predicted)
+    torch.testing.assert_close(output, expected, rtol=0, atol=0)
+    expected = ops.deform_attn_from_logits(value.bfloat16(), SHAPES, points, offsets, logits.bfloat16())
+    torch.testing.assert_close(mixed, expected, rtol=0, atol=0)
+
+
 def squares(inputs: list[Tensor], shapes: list[tuple[int, int]] = SHAPES) -> Callable[[Tensor], Tensor]:
     """A function of the value that is not linear, so that its second derivative is not zero."""
     if len(inputs) == 3:
@@ -313,6 +340,8 @@ def calls_that_are_refused() -> dict[str, tuple[Callable[..., object], tuple[obj
         "reference points without a level": (value, SIDES, points[:, :, 0], offsets, logits),
         "single reference points": (value, SIDES, points.float(), offsets, logits),
         "logits without a level": (value, SIDES, points, offsets, logits[:, :, :, 0]),
+        "half offsets and single logits": (value.bfloat16(), SIDES, points.float(), offsets.bfloat16(), logits.float()),
+        "half reference points": (value.bfloat16(), SIDES, points.bfloat16(), offsets.bfloat16(), logits.bfloat16()),
     }
     backward = {
         "a gradient of another shape": (gradient[..., 1:], value, SIDES, locations, weights, False),

@@ -59,14 +59,15 @@ def _check(
     _need_shape("logits" if fused else "weights", weights, batch, queries, heads, levels, points)
     _need(value.dtype in _VALUES, "value must be float32, float64, bfloat16 or float16")
     _need(value.device.type != "cuda" or levels <= _CUDA_LEVELS, f"{levels} levels, on CUDA at most {_CUDA_LEVELS}")
-    others = [positions, weights]
+    predicted = reference_points is not None and positions.dtype == weights.dtype == value.dtype
+    settled = [(tensor, value.dtype if predicted else _real(value)) for tensor in (positions, weights)]
     if reference_points is not None:
         shared = reference_points.dim() > 0 and reference_points.shape[0] == 1
         _need_shape("reference_points", reference_points, 1 if shared else batch, queries, levels, 2)
-        others.append(reference_points)
-    for tensor in others:
+        settled.append((reference_points, _real(value)))
+    for tensor, dtype in settled:
         _need(tensor.device == value.device, "positions and weights must lie on the device of value")
-        _need(tensor.dtype == _real(value), f"positions and weights must be {_real(value)} for a value in {value.dtype}")
+        _need(tensor.dtype == dtype, f"positions and weights must be {dtype} for a value in {value.dtype}")
     return batch, queries, heads * channels
 
 
@@ -175,7 +176,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...]) -> None:
 
 def _reference_gradient(ctx: Any, reference_points: Tensor, grad_offsets: Tensor) -> Tensor:
     """A reference point moves all samples around it: by (width, height) pixels where an offset moves one by a pixel."""
-    pixels = grad_offsets.sum((2, 4))  # [B, Q, levels, 2]
+    pixels = grad_offsets.to(reference_points.dtype).sum((2, 4))  # [B, Q, levels, 2]
     sizes = zip(ctx.spatial_shapes[::2], ctx.spatial_shapes[1::2], strict=True)
     # Multiplied by plain numbers: a tensor made of them would tie a compiled graph to one size.
     levels = [
@@ -225,8 +226,8 @@ for _name, _function in (("deform_attn", _DeformAttn), ("deform_attn_from_logits
     _autograd_rules.impl(f"{_name}_backward", _differentiable(_derivative, partial(_Backward.apply, _derivative)), "Autograd")
 
 
-# Autocast: the value takes autocast's type, what decides where to sample stays in float32. torch.library.register_autocast
-# casts every tensor to one type and cannot say that.
+# Autocast: the value takes autocast's type; what decides where to sample stays in float32, or in that type if a network predicted
+# it so. torch.library.register_autocast casts every tensor to one type and cannot say that.
 
 
 def _autocast(name: str, device: str) -> Any:
@@ -235,7 +236,10 @@ def _autocast(name: str, device: str) -> Any:
     def call(value: Tensor, spatial_shapes: list[int], *predicted: Tensor) -> Tensor:
         double = value.dtype == torch.float64
         value = value if double else value.to(torch.get_autocast_dtype(device))
-        settled = [tensor.to(torch.promote_types(value.dtype, torch.float32)) for tensor in predicted]
+        if len(predicted) == 3 and predicted[1].dtype == predicted[2].dtype == value.dtype:  # read as they are
+            settled = [predicted[0].to(_real(value)), *predicted[1:]]
+        else:
+            settled = [tensor.to(_real(value)) for tensor in predicted]
         with torch.autocast(device, enabled=False):
             return operator(value, spatial_shapes, *settled)
 

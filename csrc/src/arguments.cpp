@@ -71,8 +71,10 @@ Arguments checked(const Tensor& value, const std::vector<int64_t>& spatial_shape
   need_shape(reference ? "logits" : "weights", weights, {g.batch, g.queries, g.heads, g.level_count(), g.points},
              "batch, queries, heads, levels, points");
   const ScalarType real = real_type(value.scalar_type());
-  need_like(positions_name, positions, value, real);
-  need_like(reference ? "logits" : "weights", weights, value, real);
+  // What a network predicts may come in the half type of the value; sums are in float all the same.
+  const bool predicted = reference && positions.scalar_type() == value.scalar_type() && weights.scalar_type() == value.scalar_type();
+  need_like(positions_name, positions, value, predicted ? value.scalar_type() : real);
+  need_like(reference ? "logits" : "weights", weights, value, predicted ? value.scalar_type() : real);
 
   std::optional<Tensor> points;
   if (reference) {

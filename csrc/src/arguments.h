@@ -21,7 +21,7 @@ struct Arguments {
   Geometry geometry;
   Tensor value;
   Tensor positions;                 // locations, or offsets in pixels where there is a reference
-  Tensor weights;                   // or logits where there is a reference
+  Tensor weights;                   // or logits where there is a reference; of the same type as positions
   std::optional<Tensor> reference;  // of the fused entry
 };
 

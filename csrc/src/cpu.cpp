@@ -75,6 +75,10 @@ int64_t grain(int64_t multiplications) {
   return std::max<int64_t>(1, kWorthAThread / std::max<int64_t>(1, multiplications));
 }
 
+Tensor converted(const Tensor& tensor, ScalarType type) {
+  return tensor.scalar_type() == type ? tensor : torch::stable::to(tensor, type);
+}
+
 // The weights of the samples: as given, or the softmax of the logits.
 template <class R>
 Tensor weights_of(const Arguments& arguments) {
@@ -171,7 +175,16 @@ void run_backward(const Arguments& arguments, const Tensor& grad_output, const T
   });
 }
 
-Tensor forward(const Arguments& arguments) {
+// The kernels of the CPU read positions and weights as they compute with them.
+Arguments with_real_positions(Arguments arguments) {
+  const ScalarType real = real_type(arguments.value.scalar_type());
+  arguments.positions = converted(arguments.positions, real);
+  arguments.weights = converted(arguments.weights, real);
+  return arguments;
+}
+
+Tensor forward(const Arguments& given) {
+  const Arguments arguments = with_real_positions(given);
   const Geometry& g = arguments.geometry;
   Tensor output = torch::stable::new_empty(arguments.value, {g.batch, g.queries, g.heads * g.channels});
   if (g.batch * g.queries * g.heads * g.channels == 0) return output;
@@ -181,14 +194,16 @@ Tensor forward(const Arguments& arguments) {
   return output;
 }
 
-Three backward(const Arguments& arguments, const Tensor& grad_output) {
+Three backward(const Arguments& given, const Tensor& grad_output) {
+  const Arguments arguments = with_real_positions(given);
   const Tensor gradient = checked_gradient(arguments, grad_output);
   Three results{torch::stable::empty_like(arguments.value), torch::stable::empty_like(arguments.positions),
                 torch::stable::empty_like(arguments.weights)};
   dispatch(arguments.value.scalar_type(), [&](auto* stored) {
     run_backward<std::remove_pointer_t<decltype(stored)>>(arguments, gradient, results);
   });
-  return results;
+  const auto& [grad_value, grad_positions, grad_weights] = results;
+  return {grad_value, converted(grad_positions, given.positions.scalar_type()), converted(grad_weights, given.weights.scalar_type())};
 }
 
 Tensor deform_attn(Tensor value, std::vector<int64_t> spatial_shapes, Tensor locations, Tensor weights) {

@@ -3,9 +3,13 @@
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/stableivalue_conversions.h>
 
+#include <array>
 #include <limits>
+#include <optional>
 #include <tuple>
+#include <type_traits>
 #include <vector>
 
 #include "arguments.h"
@@ -16,6 +20,8 @@ extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stre
 
 namespace focus_ops::cuda {
 namespace {
+
+using torch::stable::detail::from, torch::stable::detail::to;
 
 cudaStream_t current_stream(int32_t device) {
   STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream != nullptr, "focus_ops: this torch has no CUDA");
@@ -63,16 +69,28 @@ Problem problem_of(const Geometry& g) {
   return p;
 }
 
-template <class R>
-Samples<R> samples_of(const Arguments& arguments) {
+template <class R, class P>
+Samples<R, P> samples_of(const Arguments& arguments) {
   const auto& reference = arguments.reference;
-  return {read<R>(arguments.positions), read<R>(arguments.weights), reference ? read<R>(*reference) : nullptr,
+  return {read<P>(arguments.positions), read<P>(arguments.weights), reference ? read<R>(*reference) : nullptr,
           reference && reference->size(0) > 1, reference.has_value()};
+}
+
+// Runs `function` with null pointers of the types that store the value, and positions and weights.
+template <class Function>
+void dispatch_both(const Arguments& arguments, const Function& function) {
+  dispatch(arguments.value.scalar_type(), [&](auto* stored) {
+    using S = std::remove_pointer_t<decltype(stored)>;
+    if constexpr (!std::is_same_v<S, Real<S>>) {
+      if (arguments.positions.scalar_type() == arguments.value.scalar_type()) return function(stored, stored);
+    }
+    function(stored, static_cast<Real<S>*>(nullptr));
+  });
 }
 
 // Kernels read x and y at once. What does not lie on such a border, a part of another tensor, is copied.
 Arguments with_aligned_positions(Arguments arguments) {
-  const size_t pair = 2 * (real_type(arguments.value.scalar_type()) == ScalarType::Double ? sizeof(double) : sizeof(float));
+  const size_t pair = 2 * arguments.positions.element_size();
   if (reinterpret_cast<uintptr_t>(arguments.positions.const_data_ptr()) % pair != 0) {
     arguments.positions = torch::stable::clone(arguments.positions);
   }
@@ -87,13 +105,31 @@ Tensor run_forward(const Arguments& given) {
   const int32_t device = arguments.value.get_device_index();
   const torch::stable::accelerator::DeviceGuard guard(device);
   const Launch launch(device);
-  dispatch(arguments.value.scalar_type(), [&](auto* stored) {
+  dispatch_both(arguments, [&](auto* stored, auto* predicted) {
     using S = std::remove_pointer_t<decltype(stored)>;
+    using P = std::remove_pointer_t<decltype(predicted)>;
     // Without any pixel the value has no memory; what is never read still needs an address to count from.
     const S* value = g.length > 0 ? read<S>(arguments.value) : read<S>(output);
-    forward<S>(launch, problem_of(g), value, samples_of<Real<S>>(arguments), write<S>(output));
+    forward<S>(launch, problem_of(g), value, samples_of<Real<S>, P>(arguments), write<S>(output));
   });
   return output;
+}
+
+// Of a list of numbers: the sorted ones, and where each stood before. Equal ones stay in their order.
+std::tuple<Tensor, Tensor> sorted(const Tensor& list) {
+  std::array<StableIValue, 4> stack{from(list), from(std::optional<bool>(true)), from(int64_t{0}), from(false)};
+  STD_TORCH_CHECK(torch_call_dispatcher("aten::sort", "stable", stack.data(), TORCH_ABI_VERSION) == 0, "focus_ops: no memory to sort in");
+  return {to<Tensor>(stack[0]), to<Tensor>(stack[1])};
+}
+
+// The gradient of the value, in an order that is the same in every run.
+template <class S, class P>
+void ordered_value(const Launch& launch, const Problem& p, const Tensor& gradient, const Samples<Real<S>, P>& samples, const Tensor& sums) {
+  const int64_t corners = 4 * p.groups * p.levels * p.points;
+  const Tensor pixels = torch::stable::new_empty(sums, {corners}, ScalarType::Long), shares = torch::stable::new_empty(sums, {corners});
+  list_corners<S>(launch, p, samples, write<int64_t>(pixels), write<Real<S>>(shares));
+  const auto [ordered, order] = sorted(pixels);
+  sum_corners<S>(launch, p, read<S>(gradient), read<int64_t>(ordered), read<int64_t>(order), read<Real<S>>(shares), write<Real<S>>(sums));
 }
 
 using Three = std::tuple<Tensor, Tensor, Tensor>;
@@ -112,21 +148,17 @@ Three run_backward(const Arguments& given, const Tensor& grad_output, bool deter
   if (g.batch * g.queries * g.heads * g.samples() > 0) {
     const Launch launch(device);
     const Problem p = problem_of(g);
-    dispatch(stored_type, [&](auto* stored) {
+    dispatch_both(arguments, [&](auto* stored, auto* predicted) {
       using S = std::remove_pointer_t<decltype(stored)>;
+      using P = std::remove_pointer_t<decltype(predicted)>;
       using R = Real<S>;
-      auto samples = samples_of<R>(arguments);
-      Tensor weights = arguments.weights;  // lives until the kernels that read it are queued
-      if (deterministic && samples.logits) {
-        weights = torch::stable::empty_like(arguments.weights);
-        softmax<R>(launch, p, samples.weights, write<R>(weights));
-        samples.weights = read<R>(weights);
-        samples.logits = false;
-      }
-      R* sums = write<R>(grad_value);
-      const Gradients<S> gradients{deterministic ? nullptr : sums, write<R>(grad_positions), write<R>(grad_weights)};
+      const auto samples = samples_of<R, P>(arguments);
+      Tensor before_softmax = grad_weights;
+      if (!std::is_same_v<P, R>) before_softmax = torch::stable::new_empty(grad_value, {p.groups, g.samples()});
+      R* sums = deterministic ? nullptr : write<R>(grad_value);
+      const Gradients<S, P> gradients{sums, write<P>(grad_positions), write<P>(grad_weights), write<R>(before_softmax)};
       backward<S>(launch, p, read<S>(gradient), read<S>(arguments.value), samples, gradients);
-      if (deterministic && g.channels > 0) ordered_value<S>(launch, p, read<S>(gradient), samples, sums);
+      if (deterministic) ordered_value<S>(launch, p, gradient, samples, grad_value);
     });
   }
   return {real == stored_type ? grad_value : torch::stable::to(grad_value, stored_type), grad_positions, grad_weights};

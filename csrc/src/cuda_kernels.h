@@ -31,21 +31,23 @@ struct Problem {
   int64_t start[kMaximumLevels];
 };
 
-// As focus_ops::Samples on the CPU, with the softmax computed inside where `logits` is set.
-template <class R>
+// As focus_ops::Samples on the CPU, with the softmax computed inside where `logits` is set. P is how positions and weights are
+// stored: as R, in which all is computed, or in the half type of the value.
+template <class R, class P>
 struct Samples {
-  const R* positions;
-  const R* weights;
+  const P* positions;
+  const P* weights;
   const R* reference;
   bool reference_per_batch;
   bool logits;
 };
 
-template <class S>
+template <class S, class P>
 struct Gradients {
-  Real<S>* value;  // in the type of sums, zeros at first; null where the deterministic kernel fills it
-  Real<S>* positions;
-  Real<S>* weights;  // with respect to the logits where there is a reference
+  Real<S>* value;  // in the type of sums, zeros at first; null where the deterministic kernels fill it
+  P* positions;
+  P* weights;  // with respect to the logits where there is a reference
+  Real<S>* before_softmax;  // room for the weights' own gradients; the same as `weights` where P is as exact
 };
 
 // kChannels is the number of channels, 0 where it is only known at run time.
@@ -179,48 +181,60 @@ FOCUS_OPS_DEVICE Group this_group(const Problem& p) {
   return group;
 }
 
+// Positions or their gradients: x and y, which are read and written at once.
+template <class P>
+struct alignas(2 * sizeof(P)) Pair {
+  P x, y;
+};
+
+// What no kernel writes, read as the bits it is.
+template <class T>
+FOCUS_OPS_DEVICE T load(const T* from) {
+  using Bits = std::conditional_t<sizeof(T) == 2, unsigned short,
+                                  std::conditional_t<sizeof(T) == 4, int, std::conditional_t<sizeof(T) == 8, int2, int4>>>;
+  static_assert(sizeof(Bits) == sizeof(T));
+  const Bits bits = __ldg(reinterpret_cast<const Bits*>(from));
+  return *reinterpret_cast<const T*>(&bits);
+}
+
 // The weights of one head of one query: as given, or the softmax of its logits.
-template <class R>
+template <class R, class P>
 struct Weights {
-  const R* row;
+  const P* row;
   R largest, scale;
   bool logits;
 
-  FOCUS_OPS_DEVICE R raw(int i) const { return __ldg(row + i); }
-  FOCUS_OPS_DEVICE R of(R raw) const { return logits ? exponential(raw - largest) * scale : raw; }
+  FOCUS_OPS_DEVICE P raw(int i) const { return load(row + i); }
+  FOCUS_OPS_DEVICE R of(P raw) const { return logits ? exponential(static_cast<R>(raw) - largest) * scale : static_cast<R>(raw); }
   FOCUS_OPS_DEVICE R operator[](int i) const { return of(raw(i)); }
   // What the sum of the samples starts with: 0, or NaN where the softmax gives that, wherever the samples lie.
   FOCUS_OPS_DEVICE R nothing() const { return 0 * scale; }
 };
 
-template <int kCount, class R>
-FOCUS_OPS_DEVICE Weights<R> weights_of(const Problem& p, const Samples<R>& samples, int64_t row, int lane) {
+template <int kCount, class R, class P>
+FOCUS_OPS_DEVICE Weights<R, P> weights_of(const Problem& p, const Samples<R, P>& samples, int64_t row, int lane) {
   const int count = p.levels * p.points;
-  Weights<R> weights{samples.weights + row * count, 0, 1, samples.logits};
+  Weights<R, P> weights{samples.weights + row * count, 0, 1, samples.logits};
   if (!samples.logits || count == 0) return weights;
   R largest = -INFINITY;
 #pragma unroll 2
-  for (int i = lane; i < count; i += kCount) largest = maximum(largest, __ldg(weights.row + i));
+  for (int i = lane; i < count; i += kCount) largest = maximum(largest, static_cast<R>(weights.raw(i)));
   weights.largest = maximum_over_lanes<kCount>(largest);
   R sum = 0;
 #pragma unroll 2
-  for (int i = lane; i < count; i += kCount) sum += exponential(__ldg(weights.row + i) - weights.largest);
+  for (int i = lane; i < count; i += kCount) sum += exponential(static_cast<R>(weights.raw(i)) - weights.largest);
   weights.scale = 1 / sum_over_lanes<kCount>(sum);
   return weights;
 }
 
-// x and y, read at once.
-template <class R>
-using PairOf = std::conditional_t<sizeof(R) == 8, double2, float2>;
-
 // Pixel coordinates of the samples of one head of one query in one level.
-template <class R>
+template <class R, class P>
 struct LevelSamples {
-  const R* positions;
+  const Pair<P>* positions;
   R scale_x, scale_y, shift_x, shift_y;
 
-  FOCUS_OPS_DEVICE LevelSamples(const Problem& p, const Samples<R>& samples, int64_t row, int64_t batch, int64_t query, int level)
-      : positions(samples.positions + (row * p.levels + level) * p.points * 2),
+  FOCUS_OPS_DEVICE LevelSamples(const Problem& p, const Samples<R, P>& samples, int64_t row, int64_t batch, int64_t query, int level)
+      : positions(reinterpret_cast<const Pair<P>*>(samples.positions) + (row * p.levels + level) * p.points),
         scale_x(static_cast<R>(p.width[level])),
         scale_y(static_cast<R>(p.height[level])),
         shift_x(R(-0.5)),
@@ -232,9 +246,10 @@ struct LevelSamples {
     shift_y += reference[1] * scale_y;
     scale_x = scale_y = 1;
   }
-  FOCUS_OPS_DEVICE PairOf<R> raw(int point) const { return __ldg(reinterpret_cast<const PairOf<R>*>(positions) + point); }
-  FOCUS_OPS_DEVICE PairOf<R> of(PairOf<R> raw) const { return {raw.x * scale_x + shift_x, raw.y * scale_y + shift_y}; }
-  FOCUS_OPS_DEVICE PairOf<R> operator[](int point) const { return of(raw(point)); }
+  FOCUS_OPS_DEVICE Pair<R> of(Pair<P> raw) const {
+    return {static_cast<R>(raw.x) * scale_x + shift_x, static_cast<R>(raw.y) * scale_y + shift_y};
+  }
+  FOCUS_OPS_DEVICE Pair<R> operator[](int point) const { return of(load(positions + point)); }
 };
 
 // The four pixels around a sample: top left, top right, bottom left, bottom right.
@@ -259,7 +274,7 @@ struct Corners {
 // Without a branch; where no corner can lie inside, none is. The comparisons are written so that NaN fails them, before anything
 // is converted to an integer.
 template <class R>
-FOCUS_OPS_DEVICE Corners<R> locate(PairOf<R> at, int width, int height) {
+FOCUS_OPS_DEVICE Corners<R> locate(Pair<R> at, int width, int height) {
   const bool near = at.x > -1 && at.y > -1 && at.x < static_cast<R>(width) && at.y < static_cast<R>(height);
   const R x = near ? at.x : 0, y = near ? at.y : 0;
   const int column = static_cast<int>(x) - (x < 0), row = static_cast<int>(y) - (y < 0);  // floor
@@ -276,14 +291,14 @@ FOCUS_OPS_DEVICE Corners<R> locate(PairOf<R> at, int width, int height) {
   return corners;
 }
 
-template <class S, int kChannels>
+template <class S, class P, int kChannels>
 __global__ void __launch_bounds__(kThreads)
-    forward_kernel(const __grid_constant__ Problem p, const S* value, const Samples<Real<S>> samples, S* output) {
+    forward_kernel(const __grid_constant__ Problem p, const S* value, const Samples<Real<S>, P> samples, S* output) {
   using R = Real<S>;
   constexpr int kVector = Lanes<S, kChannels>::kVector, kCount = Lanes<S, kChannels>::kCount;
   const int channels = kChannels ? kChannels : p.channels, stride = p.heads * channels;
   const Group group = this_group<kCount>(p);
-  const Weights<R> weights = weights_of<kCount>(p, samples, group.row, group.lane);
+  const Weights<R, P> weights = weights_of<kCount>(p, samples, group.row, group.lane);
   if (!group.live) return;  // there are no shuffles after this
   const S* head = value + group.batch * p.length * stride + group.head * channels;
   each_vector<S, kChannels, kVector>(group.lane, channels, [&](int c) {
@@ -292,7 +307,7 @@ __global__ void __launch_bounds__(kThreads)
     for (int i = 0; i < kVector; ++i) sum[i] = weights.nothing();
     for (int l = 0; l < p.levels; ++l) {
       const S* pixels = head + p.start[l] * stride + c;
-      const LevelSamples<R> at(p, samples, group.row, group.batch, group.query, l);
+      const LevelSamples<R, P> at(p, samples, group.row, group.batch, group.query, l);
 #pragma unroll 2
       for (int point = 0; point < p.points; ++point) {
         const Corners<R> corners = locate<R>(at[point], p.width[l], p.height[l]);
@@ -348,52 +363,52 @@ FOCUS_OPS_DEVICE void backward_corners(const S* pixels, Real<S>* grad_pixels, in
 template <class S, int kChannels>
 constexpr int kBackwardBlocks = sizeof(S) == 8 ? 2 : sizeof(S) == 4 && kChannels != 0 ? 4 : 3;
 
-template <class S, int kChannels>
+template <class S, class P, int kChannels>
 __global__ void __launch_bounds__(kThreads, (kBackwardBlocks<S, kChannels>))
-    backward_kernel(const __grid_constant__ Problem p, const S* grad_output, const S* value, const Samples<Real<S>> samples,
-                    const Gradients<S> gradients) {
+    backward_kernel(const __grid_constant__ Problem p, const S* grad_output, const S* value, const Samples<Real<S>, P> samples,
+                    const Gradients<S, P> gradients) {
   using R = Real<S>;
   constexpr int kVector = Lanes<S, kChannels>::kVector, kCount = Lanes<S, kChannels>::kCount;
   const int channels = kChannels ? kChannels : p.channels, stride = p.heads * channels;
   const Group group = this_group<kCount>(p);
-  const Weights<R> weights = weights_of<kCount>(p, samples, group.row, group.lane);
+  const Weights<R, P> weights = weights_of<kCount>(p, samples, group.row, group.lane);
   const S* grad_row = grad_output + group.row * channels;
-  using P = Parts<S, kChannels>;
+  using Part = Parts<S, kChannels>;
   R gradient[kVector];
   const auto load_gradient = [&](int c) {
 #pragma unroll
-    for (int part = 0; part < P::kCount; ++part) {
-      const Pack<S, P::kSize> pack = fetch<S, P::kSize>(grad_row + c + part * P::kStep);
+    for (int part = 0; part < Part::kCount; ++part) {
+      const Pack<S, Part::kSize> pack = fetch<S, Part::kSize>(grad_row + c + part * Part::kStep);
 #pragma unroll
-      for (int i = 0; i < P::kSize; ++i) gradient[part * P::kSize + i] = static_cast<R>(pack.items[i]);
+      for (int i = 0; i < Part::kSize; ++i) gradient[part * Part::kSize + i] = static_cast<R>(pack.items[i]);
     }
   };
-  if constexpr (kChannels != 0) load_gradient(group.lane * P::kSize);
+  if constexpr (kChannels != 0) load_gradient(group.lane * Part::kSize);
   const int count = p.levels * p.points;
-  PairOf<R>* grad_positions = reinterpret_cast<PairOf<R>*>(gradients.positions) + group.row * count;
-  R* grad_weights = gradients.weights + group.row * count;
+  Pair<P>* grad_positions = reinterpret_cast<Pair<P>*>(gradients.positions) + group.row * count;
+  R* grad_weights = gradients.before_softmax + group.row * count;
   R mean = 0;  // of the weights' gradients, which softmax takes off
   // Each lane keeps the gradients of one sample in kCount, so that the lanes of a group store them side by side.
   R own_weight = 0;
-  PairOf<R> own_position{0, 0};
+  Pair<P> own_position{P(0), P(0)};
   // Position and weight of a sample are asked for while the one before is worked on.
-  const PairOf<R>* positions = reinterpret_cast<const PairOf<R>*>(samples.positions) + group.row * count;
-  PairOf<R> next_position = __ldg(positions);
-  R next_weight = weights.raw(0);
+  const Pair<P>* positions = reinterpret_cast<const Pair<P>*>(samples.positions) + group.row * count;
+  Pair<P> next_position = load(positions);
+  P next_weight = weights.raw(0);
   for (int l = 0; l < p.levels; ++l) {
-    const LevelSamples<R> at(p, samples, group.row, group.batch, group.query, l);
+    const LevelSamples<R, P> at(p, samples, group.row, group.batch, group.query, l);
     const int64_t first = (group.batch * p.length + p.start[l]) * stride + group.head * channels;
     for (int point = 0; point < p.points; ++point) {
       const int sample = l * p.points + point;
       const R weight = weights.of(next_weight);
       const Corners<R> corners = locate<R>(at.of(next_position), p.width[l], p.height[l]);
       const int next = sample + 1 < count ? sample + 1 : sample;
-      next_position = __ldg(positions + next);
+      next_position = load(positions + next);
       next_weight = weights.raw(next);
       R by_weight = 0, by_x = 0, by_y = 0;
       if (group.live && corners.anywhere()) {
         R dot[4] = {};
-        each_vector<S, kChannels, P::kSize>(group.lane, channels, [&](int c) {
+        each_vector<S, kChannels, Part::kSize>(group.lane, channels, [&](int c) {
           if constexpr (kChannels == 0) load_gradient(c);
           R* grad_pixels = gradients.value ? gradients.value + first + c : nullptr;
           backward_corners<S, kChannels>(value + first + c, grad_pixels, stride, p.width[l], corners, weight, gradient, dot);
@@ -410,7 +425,7 @@ __global__ void __launch_bounds__(kThreads, (kBackwardBlocks<S, kChannels>))
       const int turn = sample % kCount;
       if (turn == group.lane) {
         own_weight = by_weight;
-        own_position = {by_x, by_y};
+        own_position = {static_cast<P>(by_x), static_cast<P>(by_y)};
       }
       const int own = sample - turn + group.lane;
       if ((turn == kCount - 1 || sample == count - 1) && group.live && own <= sample) {
@@ -421,63 +436,79 @@ __global__ void __launch_bounds__(kThreads, (kBackwardBlocks<S, kChannels>))
   }
   if (!samples.reference || !group.live) return;
   // From weights to logits. Each lane reads back what it wrote itself.
-  for (int i = group.lane; i < count; i += kCount) grad_weights[i] = weights[i] * (grad_weights[i] - mean);
+  P* grad_logits = gradients.weights + group.row * count;
+  for (int i = group.lane; i < count; i += kCount) grad_logits[i] = static_cast<P>(weights[i] * (grad_weights[i] - mean));
 }
 
-// The gradient of the value without atomics: a thread owns one channel of one head in one level and takes the queries in order.
-// Slow, and the same in every run.
-template <class S>
+// The gradient of the value without atomics, the same in every run. Every corner of every sample is written down with the pixel
+// that it lies on and its share (list_corners_kernel); a stable sort by pixel brings those of a pixel together, in the order of the
+// samples; each pixel adds up its own (sum_corners_kernel).
+
+constexpr int kListLanes = 8;  // of a group that lists the corners of one head of one query
+
+// A pixel is counted as in the value, `[batch, length, heads]`. Corners outside count as one more, which comes last in the order.
+template <class S, class P>
 __global__ void __launch_bounds__(kThreads)
-    ordered_value_kernel(const __grid_constant__ Problem p, const S* grad_output, const Samples<Real<S>> samples,
-                         Real<S>* grad_value) {
+    list_corners_kernel(const __grid_constant__ Problem p, const Samples<Real<S>, P> samples, int64_t* pixels, Real<S>* shares) {
   using R = Real<S>;
-  const int64_t thread = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  const int64_t channel = thread % p.channels, head = thread / p.channels % p.heads;
-  const int level = static_cast<int>(thread / p.channels / p.heads % p.levels);
-  const int64_t batch = thread / p.channels / p.heads / p.levels;
-  if (batch >= p.batch) return;
-  const int stride = p.heads * p.channels;
-  R* pixels = grad_value + (batch * p.length + p.start[level]) * stride + head * p.channels + channel;
-  for (int64_t query = 0; query < p.queries; ++query) {
-    const int64_t row = (batch * p.queries + query) * p.heads + head;
-    const R gradient = static_cast<R>(grad_output[row * p.channels + channel]);
-    const LevelSamples<R> at(p, samples, row, batch, query, level);
-    for (int point = 0; point < p.points; ++point) {
-      const Corners<R> corners = locate<R>(at[point], p.width[level], p.height[level]);
-      if (!corners.anywhere()) continue;
-      const R weight = samples.weights[(row * p.levels + level) * p.points + point];
-      for (int corner = 0; corner < 4; ++corner) {
-        if (!corners.inside(corner)) continue;
-        pixels[corners.offset(corner, p.width[level], stride)] += corners.share(corner) * weight * gradient;
-      }
+  const Group group = this_group<kListLanes>(p);
+  const Weights<R, P> weights = weights_of<kListLanes>(p, samples, group.row, group.lane);
+  if (!group.live) return;  // there are no shuffles after this
+  const int64_t outside = p.batch * p.length * p.heads;
+  const int count = p.levels * p.points;
+  for (int sample = group.lane; sample < count; sample += kListLanes) {
+    const int level = sample / p.points;
+    const LevelSamples<R, P> at(p, samples, group.row, group.batch, group.query, level);
+    const Corners<R> corners = locate<R>(at[sample % p.points], p.width[level], p.height[level]);
+    const int64_t first = (group.batch * p.length + p.start[level]) * p.heads + group.head, entry = 4 * (group.row * count + sample);
+#pragma unroll
+    for (int corner = 0; corner < 4; ++corner) {
+      pixels[entry + corner] = corners.inside(corner) ? first + corners.offset(corner, p.width[level], p.heads) : outside;
+      shares[entry + corner] = corners.share(corner) * weights[sample];
     }
   }
 }
 
-// The softmax alone, a thread a row, for the kernel above.
-template <class R>
-__global__ void __launch_bounds__(kThreads) softmax_kernel(const __grid_constant__ Problem p, const R* logits, R* weights) {
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  const int count = p.levels * p.points;
-  if (row >= p.groups) return;
-  const R* from = logits + row * count;
-  R largest = -INFINITY, sum = 0;
-  for (int i = 0; i < count; ++i) largest = maximum(largest, from[i]);
-  for (int i = 0; i < count; ++i) sum += exponential(from[i] - largest);
-  for (int i = 0; i < count; ++i) weights[row * count + i] = exponential(from[i] - largest) / sum;
+// `pixels` is sorted, `order` says which corner stood where before. A thread adds up kVector channels of one pixel.
+template <class S, int kVector>
+__global__ void __launch_bounds__(kThreads)
+    sum_corners_kernel(const __grid_constant__ Problem p, const S* grad_output, const int64_t* pixels, const int64_t* order,
+                       const Real<S>* shares, int64_t corners, Real<S>* grad_value) {
+  using R = Real<S>;
+  const int lanes = p.channels / kVector;
+  const int64_t thread = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x, pixel = thread / lanes;
+  if (pixel >= p.batch * p.length * p.heads) return;
+  const int channel = static_cast<int>(thread % lanes) * kVector;
+  int64_t first = 0, last = corners;  // of what is not yet known to lie before the pixel's first corner
+  while (first < last) {
+    const int64_t middle = (first + last) / 2;
+    if (pixels[middle] < pixel) first = middle + 1;
+    else last = middle;
+  }
+  const int64_t samples = int64_t{4} * p.levels * p.points;  // corners of a row
+  R sum[kVector] = {};
+  for (; first < corners && pixels[first] == pixel; ++first) {
+    const int64_t corner = order[first];
+    const R share = shares[corner];
+    const Pack<S, kVector> gradient = fetch<S, kVector>(grad_output + corner / samples * p.channels + channel);
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) sum[i] += share * static_cast<R>(gradient.items[i]);
+  }
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) grad_value[pixel * p.channels + channel + i] = sum[i];
 }
 
 // `launch(threads, kernel, arguments...)` starts a kernel with at least so many threads.
 
 inline bool aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
 
-template <class S, int kChannels, class Launch>
-void forward_as(const Launch& launch, const Problem& p, const S* value, const Samples<Real<S>>& samples, S* output) {
-  launch(p.groups * Lanes<S, kChannels>::kCount, forward_kernel<S, kChannels>, p, value, samples, output);
+template <class S, int kChannels, class P, class Launch>
+void forward_as(const Launch& launch, const Problem& p, const S* value, const Samples<Real<S>, P>& samples, S* output) {
+  launch(p.groups * Lanes<S, kChannels>::kCount, forward_kernel<S, P, kChannels>, p, value, samples, output);
 }
 
-template <class S, class Launch>
-void forward(const Launch& launch, const Problem& p, const S* value, const Samples<Real<S>>& samples, S* output) {
+template <class S, class P, class Launch>
+void forward(const Launch& launch, const Problem& p, const S* value, const Samples<Real<S>, P>& samples, S* output) {
   if constexpr (sizeof(S) <= 4) {  // float64 is there for tests of gradients and takes the general way
     if (aligned(value) && aligned(output)) {
       if (p.channels == 16) return forward_as<S, 16>(launch, p, value, samples, output);
@@ -488,15 +519,15 @@ void forward(const Launch& launch, const Problem& p, const S* value, const Sampl
   forward_as<S, 0>(launch, p, value, samples, output);
 }
 
-template <class S, int kChannels, class Launch>
-void backward_as(const Launch& launch, const Problem& p, const S* grad_output, const S* value, const Samples<Real<S>>& samples,
-                 const Gradients<S>& gradients) {
-  launch(p.groups * Lanes<S, kChannels>::kCount, backward_kernel<S, kChannels>, p, grad_output, value, samples, gradients);
+template <class S, int kChannels, class P, class Launch>
+void backward_as(const Launch& launch, const Problem& p, const S* grad_output, const S* value, const Samples<Real<S>, P>& samples,
+                 const Gradients<S, P>& gradients) {
+  launch(p.groups * Lanes<S, kChannels>::kCount, backward_kernel<S, P, kChannels>, p, grad_output, value, samples, gradients);
 }
 
-template <class S, class Launch>
-void backward(const Launch& launch, const Problem& p, const S* grad_output, const S* value, const Samples<Real<S>>& samples,
-              const Gradients<S>& gradients) {
+template <class S, class P, class Launch>
+void backward(const Launch& launch, const Problem& p, const S* grad_output, const S* value, const Samples<Real<S>, P>& samples,
+              const Gradients<S, P>& gradients) {
   if constexpr (sizeof(S) <= 4) {
     if (aligned(grad_output) && aligned(value) && (!gradients.value || aligned(gradients.value))) {
       if (p.channels == 16) return backward_as<S, 16>(launch, p, grad_output, value, samples, gradients);
@@ -507,16 +538,21 @@ void backward(const Launch& launch, const Problem& p, const S* grad_output, cons
   backward_as<S, 0>(launch, p, grad_output, value, samples, gradients);
 }
 
-// `grad_value` holds zeros at first. `samples` holds weights, not logits.
-template <class S, class Launch>
-void ordered_value(const Launch& launch, const Problem& p, const S* grad_output, const Samples<Real<S>>& samples,
-                   Real<S>* grad_value) {
-  launch(p.batch * p.levels * p.heads * p.channels, ordered_value_kernel<S>, p, grad_output, samples, grad_value);
+template <class S, class P, class Launch>
+void list_corners(const Launch& launch, const Problem& p, const Samples<Real<S>, P>& samples, int64_t* pixels, Real<S>* shares) {
+  launch(p.groups * kListLanes, list_corners_kernel<S, P>, p, samples, pixels, shares);
 }
 
-template <class R, class Launch>
-void softmax(const Launch& launch, const Problem& p, const R* logits, R* weights) {
-  launch(p.groups, softmax_kernel<R>, p, logits, weights);
+template <class S, class Launch>
+void sum_corners(const Launch& launch, const Problem& p, const S* grad_output, const int64_t* pixels, const int64_t* order,
+                 const Real<S>* shares, Real<S>* grad_value) {
+  const int64_t all = p.batch * p.length * p.heads, corners = 4 * p.groups * p.levels * p.points;
+  if (all * p.channels == 0) return;
+  if (p.channels % 4 == 0 && aligned(grad_output)) {
+    launch(all * (p.channels / 4), sum_corners_kernel<S, 4>, p, grad_output, pixels, order, shares, corners, grad_value);
+  } else {
+    launch(all * p.channels, sum_corners_kernel<S, 1>, p, grad_output, pixels, order, shares, corners, grad_value);
+  }
 }
 
 }  // namespace focus_ops::cuda

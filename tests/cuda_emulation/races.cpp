@@ -2,6 +2,10 @@
 // Prints "done" where no thread touched what another was writing.
 #include <cuda_runtime.h>
 
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
 #include "cuda_kernels.h"
 
 using namespace focus_ops;
@@ -16,7 +20,7 @@ struct Launch {
 };
 
 // Many queries that all look at the same few pixels.
-template <class S>
+template <class S, class P = Real<S>>
 void run(int channels, bool reference, bool deterministic) {
   using R = Real<S>;
   constexpr int heads = 2, queries = 40, points = 3, levels = 2, length = 4 + 6, samples = queries * heads * levels * points;
@@ -25,23 +29,25 @@ void run(int channels, bool reference, bool deterministic) {
   S* value = reinterpret_cast<S*>(room.data());
   S* output = value + (length * heads * channels + 15) / 16 * 16;
   S* grad_output = output + (queries * heads * channels + 15) / 16 * 16;
-  std::vector<R> positions(2 * samples), weights(samples, R(0.1)), points_of(2 * queries * levels, R(0.5)), own(samples);
-  std::vector<R> grad_positions(2 * samples), grad_weights(samples);
+  std::vector<P> positions(2 * samples), weights(samples, P(0.1f)), grad_positions(2 * samples), grad_weights(samples);
+  std::vector<R> points_of(2 * queries * levels, R(0.5)), before(samples);
   std::vector<int4> grad_room(length * heads * channels * sizeof(R) / 16 + 1);
-  for (size_t i = 0; i < positions.size(); ++i) positions[i] = R(i % 11) / 10 - (reference ? R(0.5) : R(0));
+  for (size_t i = 0; i < positions.size(); ++i) positions[i] = P((i % 11) / 10.0f - (reference ? 0.5f : 0.0f));
   R* grad_value = reinterpret_cast<R*>(grad_room.data());
 
   const Launch launch;
-  cuda::Samples<R> given{positions.data(), weights.data(), reference ? points_of.data() : nullptr, false, reference};
+  const cuda::Samples<R, P> given{positions.data(), weights.data(), reference ? points_of.data() : nullptr, false, reference};
   cuda::forward<S>(launch, p, value, given, output);
-  if (deterministic && reference) {
-    cuda::softmax<R>(launch, p, given.weights, own.data());
-    given.weights = own.data();
-    given.logits = false;
-  }
-  const cuda::Gradients<S> gradients{deterministic ? nullptr : grad_value, grad_positions.data(), grad_weights.data()};
+  const cuda::Gradients<S, P> gradients{deterministic ? nullptr : grad_value, grad_positions.data(), grad_weights.data(), before.data()};
   cuda::backward<S>(launch, p, grad_output, value, given, gradients);
-  if (deterministic) cuda::ordered_value<S>(launch, p, grad_output, given, grad_value);
+  if (!deterministic) return;
+  std::vector<int64_t> pixels(4 * samples), order(4 * samples);
+  std::vector<R> shares(4 * samples);
+  cuda::list_corners<S>(launch, p, given, pixels.data(), shares.data());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return pixels[a] < pixels[b]; });
+  std::sort(pixels.begin(), pixels.end());
+  cuda::sum_corners<S>(launch, p, grad_output, pixels.data(), order.data(), shares.data(), grad_value);
 }
 
 }  // namespace
@@ -53,6 +59,7 @@ int main() {
       run<float>(5, reference, deterministic);
       run<c10::BFloat16>(64, reference, deterministic);
       run<double>(3, reference, deterministic);
+      if (reference) run<c10::Half, c10::Half>(32, reference, deterministic);
     }
   }
   std::puts("done");

@@ -69,8 +69,11 @@ def deform_attn_from_logits(
         raise ValueError(f"reference_points have shape {list(reference_points.shape)}, needed is {need}")
     if backend(value.device) == "native":
         precision = torch.promote_types(value.dtype, torch.float32)
-        predicted = [tensor.to(precision) for tensor in (reference_points, offsets, logits)]
-        return torch.ops.focus_ops.deform_attn_from_logits(value, _flat(spatial_shapes), *predicted)
+        # The compiled op reads what the network predicted in the value's own half type, or else in the type it computes in.
+        kept = value.dtype if offsets.dtype == logits.dtype == value.dtype else precision
+        return torch.ops.focus_ops.deform_attn_from_logits(
+            value, _flat(spatial_shapes), reference_points.to(precision), offsets.to(kept), logits.to(kept)
+        )
     with torch.autocast(value.device.type, enabled=False):
         return reference.deform_attn_from_logits(value, spatial_shapes, reference_points, offsets, logits)
 
