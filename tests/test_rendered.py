@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from focus_framework.cli import focus
 from focus_framework.errors import ConfigError, DataError, PluginError
 from focus_framework.plugin.kit.practice import practice_pair
-from focus_framework.plugin.kit.render import assets, bodies, camera, denoise, engine, light, materials, mesh, places, scene
+from focus_framework.plugin.kit.render import ablation, assets, bodies, camera, denoise, engine, light, materials, mesh, places, scene
 from focus_framework.plugin.registry import registry
 
 TASKS = ["salient", "camouflage", "shadow", "defocus", "forgery"]
@@ -283,3 +283,43 @@ def test_a_task_that_renders_nothing_says_so(tmp_path):
     task = replace(registry().find_task("shadow").get(), render=None)
     with pytest.raises(PluginError, match="renders no practice images"):
         practice_pair(task, seed=0, split="train", index=0, size=32, engine="render")
+
+
+# parts left out
+
+
+def test_without_real_surfaces_they_are_noise_of_their_colours_and_spectrum():
+    real = assets.surface("104").astype(float)
+    with ablation.leaving_out(["surfaces"]):
+        noise = assets.surface("104").astype(float)
+    assert np.array_equal(assets.surface("104"), real)
+    np.testing.assert_allclose(noise.mean(axis=(0, 1)), real.mean(axis=(0, 1)), atol=3)
+    np.testing.assert_allclose(noise.std(axis=(0, 1)), real.std(axis=(0, 1)), rtol=0.1)
+    assert abs(np.corrcoef(noise.ravel() - noise.mean(), real.ravel() - real.mean())[0, 1]) < 0.5
+
+
+def test_without_panoramas_all_ways_of_one_height_are_alike():
+    with ablation.leaving_out(["panoramas"]):
+        around = assets.panorama("park")
+    assert np.ptp(around, axis=1).max() == 0
+    np.testing.assert_allclose(around.mean(axis=1), assets.panorama("park").mean(axis=1), rtol=1e-5)
+
+
+def test_without_the_camera_there_is_exposure_and_no_chance():
+    radiance = np.random.default_rng(0).random((32, 32, 3), np.float32)
+    with ablation.leaving_out(["camera"]):
+        first, second = (camera.photograph(np.random.default_rng(seed), radiance) for seed in range(2))
+    assert np.array_equal(first, second)
+    assert not np.array_equal(*(camera.photograph(np.random.default_rng(seed), radiance) for seed in range(2)))
+
+
+def test_a_folder_keeps_to_what_was_left_out(mitsuba, tmp_path):
+    def generate(*options: str):
+        call = ["data", "generate", "salient", "--count", "1", "--size", "32", "--workers", "1", "--out", str(tmp_path / "a")]
+        return CliRunner().invoke(focus, [*call, *options])
+
+    assert generate("--engine", "render", "--without", "camera").exit_code == 0
+    refused = generate("--engine", "render")
+    assert isinstance(refused.exception, ConfigError)
+    assert "holds rendered images of without camera; choose" in str(refused.exception)
+    assert isinstance(generate("--without", "camera").exception, ConfigError)

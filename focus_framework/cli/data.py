@@ -193,6 +193,12 @@ def preview(reference: str, out: Path, count: int, size: int, task_plugin: str |
     help="Draw them, or have a path tracer light scenes: slower, near to photographs.",
 )
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes that render [as many as there are processors].")
+@click.option(
+    "--without",
+    type=click.Choice(["surfaces", "panoramas", "camera"]),
+    multiple=True,
+    help="Render without photographed surfaces, panoramas or the camera, to measure what they are worth; repeatable.",
+)
 @click.option("--from", "photographs", metavar="D", help="Compose them of these photographs and the masks of things in them.")
 @overwrite_option
 @json_option
@@ -205,6 +211,7 @@ def generate(
     split: Any,
     engine: str,
     workers: int | None,
+    without: tuple[Any, ...],
     photographs: str | None,
     overwrite: bool,
     as_json: bool,
@@ -229,6 +236,8 @@ def generate(
 
     if engine == "render" and photographs:
         raise ConfigError("--from composes photographs and --engine render makes scenes; give one of them")
+    if without and engine != "render":
+        raise ConfigError("--without leaves out a part of the renderer; give --engine render too, or leave it out")
     found = registry().find_task(task).get()
     pairs = find_pairs(photographs, task=found) if photographs else []
     sources = {parent for pair in pairs for file in (pair.image, pair.mask) for parent in (file.parent, file.parent.parent)}
@@ -236,9 +245,8 @@ def generate(
         if photographs:
             write_composed(found, pairs, out, count=count, size=size, seed=seed, on_pair=progress.advance)
         elif engine == "render":
-            made = write_rendered(
-                task, found, out, count=count, size=size, seed=seed, split=split, workers=workers, on_pair=progress.advance
-            )
+            settings = {"count": count, "size": size, "seed": seed, "split": split, "workers": workers, "without": without}
+            made = write_rendered(task, found, out, **settings, on_pair=progress.advance)
             write_preview(out / "sheet.png", f"images={out / 'images'},masks={out / 'masks'}", task=found)
             note(f"rendered {made}, {count - made} were there before; look at {out / 'sheet.png'}")
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -15,6 +15,7 @@ from ..files.atomic import replacing
 from ..files.images import write_image
 from ..plugin.interfaces import Task
 from ..plugin.kit.practice import Split, practice_pair
+from ..plugin.kit.render.ablation import Leavable, leaving_out
 from ..runtime import allowed_processors
 
 RECORD = "rendered.json"
@@ -31,10 +32,12 @@ def write_rendered(
     seed: int = 0,
     split: Split = "train",
     workers: int | None = None,
+    without: Collection[Leavable] = (),
     on_pair: Callable[[], None] = lambda: None,
 ) -> int:
     """Render the first `count` practice images of a task as ``images/00000.png``, ``masks/00000.png`` and so on, and return how
-    many were not there before. Seed, split, size and number alone decide each image, whatever the number of `workers`.
+    many were not there before. Seed, split, size and number alone decide each image, whatever the number of `workers`,
+    and what of the renderer is left out (`without`).
 
     `reference` is how the task is found again in another process: its name, or its file. Raises `ConfigError` where the folder was
     filled with other settings, `PluginError` where the task renders nothing, `DataError` where Mitsuba is not installed.
@@ -43,11 +46,12 @@ def write_rendered(
 
     if task.render is not None:
         mitsuba()  # says what is missing before a process is started
-    _same_recipe(out, {"task": task.name, "size": size, "seed": seed, "split": split})
+    recipe = {"task": task.name, "size": size, "seed": seed, "split": split}
+    _same_recipe(out, recipe | ({"without": ", ".join(sorted(set(without)))} if without else {}))
     missing = [index for index in range(count) if not all(path.is_file() for path in _files(out, index))]
     for _ in range(count - len(missing)):
         on_pair()
-    for _ in _rendered(reference, task, out, missing, workers or allowed_processors(), seed=seed, split=split, size=size):
+    for _ in _rendered(reference, task, out, missing, workers or allowed_processors(), seed=seed, split=split, size=size, without=without):
         on_pair()
     return len(missing)
 
@@ -87,8 +91,9 @@ def _render_in_process(out: Path, index: int, settings: dict[str, Any]) -> int:
     return _render_one(_task, out, index, **settings)
 
 
-def _render_one(task: Task, out: Path, index: int, *, seed: int, split: Split, size: int) -> int:
-    image, mask = practice_pair(task, seed=seed, split=split, index=index, size=size, engine="render")
+def _render_one(task: Task, out: Path, index: int, *, seed: int, split: Split, size: int, without: Collection[Leavable] = ()) -> int:
+    with leaving_out(without):
+        image, mask = practice_pair(task, seed=seed, split=split, index=index, size=size, engine="render")
     image_file, mask_file = _files(out, index)
     write_image(mask_file, mask.astype("uint8") * 255)
     write_image(image_file, image)  # last: a reader who sees the image finds its mask
@@ -109,7 +114,7 @@ def _same_recipe(out: Path, recipe: dict[str, Any]) -> None:
         except (OSError, ValueError) as error:
             raise DataError(f"cannot read {record}: {error}; remove the folder, or choose another --out") from error
         if before != recipe:
-            was = ", ".join(f"{name} {before.get(name)}" for name in recipe if before.get(name) != recipe[name])
+            was = ", ".join(f"{name} {before.get(name, 'nothing')}" for name in recipe | before if before.get(name) != recipe.get(name))
             raise ConfigError(f"{out} holds rendered images of {was}; choose another --out, or the same settings to resume")
         return
     if any(_files(out, 0)[0].parent.glob("*")):

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from .ablation import left_out, scrambled, turned_about
 from .mesh import Array
 
 FOLDER = Path(__file__).parent / "assets"
@@ -20,15 +21,25 @@ OUTDOORS = ("city", "dawn", "forest", "night", "park", "sky", "sunrise", "sunset
 INDOORS = ("apartment", "bridge", "esplanade", "hall", "lab", "lobby", "studio", "warehouse", "workshop")
 
 
-@cache
 def surface(name: str) -> Array:
     """A photographed surface `[384, 384, 3]` uint8 RGB that repeats without a seam."""
-    return _read(FOLDER / "surfaces" / f"{name}.jpg")
+    return _surface(name, left_out("surfaces"))
+
+
+def panorama(name: str) -> Array:
+    """A panorama `[256, 512, 3]` float32 of linear radiance at least 0, median about 1; the first row looks straight up."""
+    around = _panorama(name)
+    return turned_about(around) if left_out("panoramas") else around
 
 
 @cache
-def panorama(name: str) -> Array:
-    """A panorama `[256, 512, 3]` float32 of linear radiance at least 0, median about 1; the first row looks straight up."""
+def _surface(name: str, noise: bool) -> Array:
+    image = _read(FOLDER / "surfaces" / f"{name}.jpg")
+    return scrambled(image, name) if noise else image
+
+
+@cache
+def _panorama(name: str) -> Array:
     code = _read(FOLDER / "panoramas" / f"{name}.jpg").astype(np.float32) / 255
     return (np.exp2(code * np.float32(np.log2(1 + 16 * BRIGHTEST))) - 1) / 16  # the inverse of how it was stored
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from .ablation import left_out
 from .mesh import Array
+
+KEY = 0.2
+"""What the middle of a scene is usually exposed to."""
 
 
 def calm(light: Array) -> Array:
@@ -44,12 +48,14 @@ def photograph(
 
     With `rough` the file is stored as JPEG, now and then twice and of poor quality; with `sharp` nothing blurs the whole image.
     """
+    if left_out("camera"):
+        return (tone(calm(light), key=KEY) * 255 + 0.5).astype(np.uint8)
     light = balanced(random, calm(light))
     height, width = light.shape[:2]
     if random.random() < 0.4:
         y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
         light = light * (1 - random.uniform(0, 0.35) * (x**2 + y**2) / 2)[..., None].astype(np.float32)
-    image = tone(light, key=float(np.exp(random.normal(np.log(0.2), 0.35))))
+    image = tone(light, key=float(np.exp(random.normal(np.log(KEY), 0.35))))
     grey = image.mean(axis=2, keepdims=True)
     image = grey + (image - grey) * np.float32(random.uniform(0.75, 1.35))
     contrast = random.normal(1.1, 0.12)
