@@ -1,12 +1,13 @@
 """What is left of the speed when other processes need a core too, and what the waiting policy of OpenMP's threads has to do with it.
 
     python benchmarks/busy.py                                   # every row, idle and beside one and two busy neighbours
-    python benchmarks/busy.py --rows step predict --spins 1000 default --seconds 3
+    python benchmarks/busy.py --rows step predict --spins focus 1000 default --seconds 3
     python benchmarks/busy.py --memory                          # glibc's allocator: as it is, and keeping what was freed
 
 Each row runs in a process of its own that is started once and then works in turns of a few seconds, so that all of them meet the same
-machine. A neighbour is a Python process that counts. Rates are images a second of wall time, medians over the rounds; "had" is the share
-of the processor time wanted (threads x wall time) that the row got, so that a machine that was busy before can be told from the rest.
+machine. A neighbour is a Python process that counts; the first seconds beside it do not count. Rates are images a second of wall time,
+medians over the rounds; "had" is the share of the processor time wanted (threads x wall time) that the row got, so that a machine that
+was busy before can be told from the rest.
 Rivals: a U-Net of segmentation_models.pytorch of about the same cost, and a plain loop of convolutions.
 """
 
@@ -131,8 +132,12 @@ def _rival(network: Any, *, training: bool) -> tuple[Callable[[], None], int]:
     return (step, count) if training else (predict, count)
 
 
-def child(row: str, keep: bool) -> None:
-    """Answers each number of seconds on stdin with what was done in them."""
+def child(row: str, keep: bool, watched: bool) -> None:
+    """Answers each pair of numbers on stdin, seconds that do not count and seconds that do, with what was done in the latter."""
+    if watched:
+        from focus_framework.runtime import prepare
+
+        prepare()
     if keep:
         from focus_framework.runtime import keep_memory
 
@@ -144,7 +149,10 @@ def child(row: str, keep: bool) -> None:
         call()
     print("ready", flush=True)
     for line in sys.stdin:
-        seconds, done = float(line), 0
+        settle, seconds = map(float, line.split())
+        until, done = time.perf_counter() + settle, 0
+        while time.perf_counter() < until:
+            call()
         wall, processor, faults = time.perf_counter(), time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         while done == 0 or time.perf_counter() - wall < seconds:
             call()
@@ -159,22 +167,22 @@ def child(row: str, keep: bool) -> None:
 
 
 class Child:
-    """A row in a process of its own; `spins` of "default" is what libgomp does by itself."""
+    """A row in a process of its own; `spins` of "focus" is what the command does, of "default" what libgomp does by itself."""
 
     def __init__(self, row: str, spins: str, threads: int, keep: bool = False) -> None:
         environment = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
         environment["OMP_NUM_THREADS"] = str(threads)
         if spins == "passive":
             environment["OMP_WAIT_POLICY"] = "PASSIVE"
-        elif spins != "default":
+        elif spins not in ("focus", "default"):
             environment["GOMP_SPINCOUNT"] = spins
-        command = [sys.executable, __file__, "--child", row, *(["--keep"] if keep else [])]
+        command = [sys.executable, __file__, "--child", row, *(["--keep"] if keep else []), *(["--watched"] if spins == "focus" else [])]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
 
-    def ask(self, seconds: float | None = None) -> Any:
+    def ask(self, seconds: float | None = None, settle: float = 0.0) -> Any:
         assert self.process.stdin and self.process.stdout
         if seconds is not None:
-            print(seconds, file=self.process.stdin, flush=True)
+            print(settle, seconds, file=self.process.stdin, flush=True)
         answer = self.process.stdout.readline()
         if not answer:
             raise SystemExit(f"{' '.join(map(str, self.process.args))} has died")  # type: ignore[arg-type]
@@ -208,21 +216,23 @@ def table(head: list[str], lines: list[list[str]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS)
-    parser.add_argument("--spins", nargs="+", default=["1000", "default"], help="GOMP_SPINCOUNT, 'passive' or 'default'")
+    parser.add_argument("--spins", nargs="+", default=["focus", "default"], help="GOMP_SPINCOUNT, 'focus', 'passive' or 'default'")
     parser.add_argument("--neighbours", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--settle", type=float, default=3, help="seconds of each turn that do not count: a change of neighbours is noticed")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory", action="store_true", help="compare the two ways of keeping memory instead")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--keep", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--watched", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
-        child(given.child, given.keep)
+        child(given.child, given.keep, given.watched)
         return
     variants = [
-        (spins, keep) for spins in (["1000"] if given.memory else given.spins) for keep in ([False, True] if given.memory else [False])
+        (spins, keep) for spins in (["focus"] if given.memory else given.spins) for keep in ([False, True] if given.memory else [False])
     ]
     counts = [0] if given.memory else given.neighbours
     print(f"load average before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
@@ -235,7 +245,7 @@ def main() -> None:
             for count in counts:
                 with neighbours(count):
                     for (spins, keep), one in children.items():
-                        found.setdefault(json.dumps([row, spins, keep, count]), []).append(one.ask(given.seconds))
+                        found.setdefault(json.dumps([row, spins, keep, count]), []).append(one.ask(given.seconds, given.settle))
         for one in children.values():
             one.end()
     middle = {key: {name: median(one[name] for one in answers) for name in answers[0]} for key, answers in found.items()}

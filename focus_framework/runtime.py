@@ -1,4 +1,4 @@
-"""What has to be settled before torch is loaded: how its threads wait for one another, how many there are, and how memory is kept.
+"""What has to be settled, best before torch is loaded: how its threads wait for one another, how many there are, how memory is kept.
 
 The ``focus`` command does this by itself. A program of one's own does it in one line, before its first ``import torch``:
 
@@ -15,15 +15,16 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 """Variables by which a user says how OpenMP's threads wait; where one is set, nothing is changed."""
 SPINS = 1000
-"""Rounds that a thread spins at a barrier before it sleeps. libgomp's own 300,000 burn the time slice of the thread that is waited
-for wherever another process needs a core; `benchmarks/busy.py` measures this."""
+"""Rounds that a thread spins at a barrier before it sleeps, where a process has fewer threads than processors, or where it cannot be
+watched whether the machine is busy. libgomp's own 300,000 burn the time slice of the thread that is waited for wherever another process
+needs a core."""
 BUSY = 0.8
 """A process that gets less of the processor time that it wants runs on a busy machine."""
 SHORT = 0.6
@@ -43,23 +44,26 @@ class Prepared:
     threads: int
     """Processors that this process may use."""
     torch_loaded: bool
-    """True where torch was loaded before, so that nothing could be changed."""
+    """True where torch was loaded before, so that its threads are as many as it has started, and spin where they are not watched."""
 
 
 def prepare() -> Prepared:
-    """Let OpenMP's threads sleep soon when they wait, and start no more of them than there are processors to use.
+    """Let OpenMP's threads sleep soon when they wait and other processes need the processors, spin when not, and start no more of them than
+    there are processors to use.
 
-    Both are read when torch is loaded; a `RuntimeWarning` says so where that has happened already. What the environment sets
-    (`WAITING`, OMP_NUM_THREADS) stays. Processes started later inherit it. May be called again.
+    A thread watches for that (`focus_framework.waiting`). Where there are fewer threads than processors it would not help: then they always
+    sleep soon, which is read, like the number of threads, when torch is loaded; a `RuntimeWarning` says so where that has happened
+    already. What the environment sets (`WAITING`, OMP_NUM_THREADS) stays. Each process calls it for itself. May be called again.
     """
-    threads = allowed_processors()
+    from .waiting import watch
+
+    threads, late = allowed_processors(), "torch" in sys.modules
+    if not late:
+        _settle(os.environ, threads)
     if given := next((f"{name}={os.environ[name]}" for name in WAITING if name in os.environ), None):
-        waiting = given
-    elif "torch" in sys.modules:
-        waiting = "libgomp's default"
-    else:
-        waiting = f"GOMP_SPINCOUNT={SPINS}"
-    late = "torch" in sys.modules and waiting == "libgomp's default"
+        return Prepared(given, threads, late)
+    if _all_busy(os.environ, threads) and watch(threads):
+        return Prepared("spinning, and sleeping soon while the machine is busy", threads, late)
     if late:
         warnings.warn(
             "torch is already loaded, so its threads keep spinning while they wait; call focus_framework.runtime.prepare() before "
@@ -67,17 +71,22 @@ def prepare() -> Prepared:
             RuntimeWarning,
             stacklevel=2,
         )
-    if "torch" not in sys.modules:
-        _settle(os.environ, threads)
-    return Prepared(waiting, threads, late)
+        return Prepared("libgomp's default", threads, late)
+    os.environ["GOMP_SPINCOUNT"] = str(SPINS)
+    return Prepared(f"GOMP_SPINCOUNT={SPINS}", threads, late)
 
 
 def _settle(environment: MutableMapping[str, str], threads: int) -> None:
-    if not any(name in environment for name in WAITING):
-        environment["GOMP_SPINCOUNT"] = str(SPINS)
     # libgomp knows the affinity of the process by itself, but not what a cgroup grants it.
     if threads < _affinity():
         environment.setdefault("OMP_NUM_THREADS", str(threads))
+
+
+def _all_busy(environment: Mapping[str, str], threads: int) -> bool:
+    """Whether there are as many OpenMP threads as processors, or one alone, which waits for nobody."""
+    given = environment.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    wanted = int(given) if given.isdecimal() else threads
+    return wanted == 1 or wanted >= _affinity()
 
 
 def allowed_processors(cgroups: Path = Path("/sys/fs/cgroup"), process: Path = Path("/proc/self/cgroup")) -> int:
@@ -129,20 +138,20 @@ class ProcessorShare:
     """
 
     def __init__(self) -> None:
-        self._begin = _scheduled()
+        self._begin = scheduled()
 
     def now(self) -> float | None:
         """0 to 1; None where the system does not say, or nothing was wanted."""
         if not self._begin:
             return None
         ran = waited = 0
-        for thread, (its_run, its_wait) in _scheduled().items():
+        for thread, (its_run, its_wait) in scheduled().items():
             before = self._begin.get(thread, (0, 0))
             ran, waited = ran + its_run - before[0], waited + its_wait - before[1]
         return ran / (ran + waited) if ran + waited > 0 else None
 
 
-def _scheduled() -> dict[str, tuple[int, int]]:
+def scheduled() -> dict[str, tuple[int, int]]:
     """Nanoseconds that each thread of this process ran, and waited for a processor."""
     found = {}
     for text in Path("/proc/self/task").glob("*/schedstat"):
