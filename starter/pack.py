@@ -2,7 +2,8 @@
 
     python starter/pack.py --run salient=runs/salient --run shadow=runs/shadow --figures salient=ECSSD=ecssd.json [...]
 
-Run `focus evaluate` on the packed files, then this again with the figures and without runs: the files stay as they are.
+Run `focus evaluate` on the packed files, then this again with the figures and without runs: the files stay as they are. Tasks that are not
+named keep their file, and a file keeps the figures that it has, by the name of the data.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from focus_framework.checkpoint.packing import pack
 from focus_framework.files.atomic import replacing
@@ -31,13 +33,20 @@ def main() -> None:
     if runs:
         pack(runs, WEIGHTS)
     files = {file.stem: file for file in sorted(WEIGHTS.glob("*.safetensors")) if file.name != "encoder.safetensors"}
-    facts = {task: {"sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "figures": []} for task, file in files.items()}
+    known = json.loads((WEIGHTS / "facts.json").read_text("utf-8")) if (WEIGHTS / "facts.json").exists() else {}
+    facts: dict[str, dict[str, Any]] = {}
+    for task, file in files.items():
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        before = known.get(task, {})
+        facts[task] = {"sha256": digest, "figures": before["figures"] if before.get("sha256") == digest else []}
     for text in options.figures:
-        task, name, file = text.split("=", 2)
-        (result,) = json.loads(Path(file).read_text())["results"]
+        task, name, path = text.split("=", 2)
+        (result,) = json.loads(Path(path).read_text())["results"]
         shown = dict.fromkeys((*registry().get("task", task).metrics, *ALSO))
         metrics = {metric: round(result["metrics"][metric], 4) for metric in shown if result["metrics"][metric] is not None}
-        facts[task]["figures"].append({"data": f"{name}, {result['count']} images", "metrics": metrics})
+        data = f"{name}, {result['count']} images"
+        others = [row for row in facts[task]["figures"] if row["data"] != data]
+        facts[task]["figures"] = [*others, {"data": data, "metrics": metrics}]
     with replacing(WEIGHTS / "facts.json") as beside:
         beside.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     for file in sorted(WEIGHTS.glob("*.safetensors")):

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from support.training import tiny
 
 from focus_framework import load
@@ -48,6 +50,22 @@ def test_packed_checkpoints_give_nearly_the_same_maps(parts: dict[str, Path], tm
     total = sum(path.stat().st_size for path in (tmp_path / "packed").iterdir())
     assert total < 0.45 * sum(path.stat().st_size for path in parts.values())
     assert read_shapes(packed["shadow"]) == read_shapes(parts["shadow"])
+
+
+def test_the_shared_file_stays_as_it_is_for_what_is_packed_later(parts: dict[str, Path], tmp_path: Path) -> None:
+    packed = pack(parts, tmp_path / "packed", shared="shared.safetensors", prefix="encoder.")
+    shared = tmp_path / "packed" / "shared.safetensors"
+    with safe_open(shared, "pt") as opened:
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        save_file(dict(reversed(tensors.items())), shared, metadata=dict(reversed(opened.metadata().items())))
+    before = shared.stat().st_mtime_ns, shared.read_bytes()
+    name = next(iter(parts))
+    again = pack({name: parts[name]}, tmp_path / "packed", shared="shared.safetensors", prefix="encoder.")
+    assert (shared.stat().st_mtime_ns, shared.read_bytes()) == before
+    assert load(again[name]).task == name
+    torch.save({}, shared)
+    pack(parts, tmp_path / "packed", shared="shared.safetensors", prefix="encoder.")
+    assert load(packed["shadow"]).task == "shadow"
 
 
 def test_a_missing_or_another_shared_file_is_named(parts: dict[str, Path], tmp_path: Path) -> None:

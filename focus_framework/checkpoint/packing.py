@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -21,7 +22,8 @@ def pack(
 ) -> dict[str, Path]:
     """Write each checkpoint as ``NAME.safetensors`` in half precision, without its tensors below `prefix`, which have to be equal in all of
     them; those go into the file `shared` of the same folder, without the prefix, so that the file of a backbone is one of weights in
-    timm's names. Returns the files by name.
+    timm's names. Where that file holds them already it stays as it is, so that what was packed beside it stays valid. Returns the files by
+    name.
 
     Raises `WeightsError` where there is nothing to share.
     """
@@ -35,9 +37,11 @@ def pack(
         raise WeightsError(f"the checkpoints {', '.join(checkpoints)} have nothing to share: {what}; train them with backbone.frozen=true")
     folder.mkdir(parents=True, exist_ok=True)
     seen = next(iter(opened.values()))[0]["preprocessing"]
-    with replacing(folder / shared) as beside:
-        facts = {key: repr(seen[key]) for key in ("mean", "std")}
-        save_file({key.removeprefix(prefix): first[key].contiguous() for key in sorted(common)}, beside, metadata=facts)
+    facts = {key: repr(seen[key]) for key in ("mean", "std")}
+    together = {key.removeprefix(prefix): first[key].contiguous() for key in sorted(common)}
+    if not _holds(folder / shared, together, facts):
+        with replacing(folder / shared) as beside:
+            save_file(together, beside, metadata=facts)
     digest = hashlib.sha256((folder / shared).read_bytes()).hexdigest()
     written = {}
     for name, (description, _) in opened.items():
@@ -46,6 +50,18 @@ def pack(
         kept = {**_without_folders(description), SHARED: {"file": shared, "sha256": digest, "prefix": prefix}}
         write_checkpoint(written[name], own, kept)
     return written
+
+
+def _holds(file: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> bool:
+    """Whether a file has these tensors and this header, in whatever order they were written."""
+    if not file.is_file():
+        return False
+    try:
+        with safe_open(file, "pt") as opened:
+            there = set(opened.keys()) == set(tensors) and opened.metadata() == dict(facts)
+            return there and all(torch.equal(opened.get_tensor(name), tensor) for name, tensor in tensors.items())
+    except SafetensorError:
+        return False
 
 
 def _without_folders(value: Any) -> Any:
