@@ -33,7 +33,7 @@ def card(description: Description, repository: str, *, images: bool) -> str:
         f"Or `focus predict photo.jpg --checkpoint hf://{repository}`.",
         *([f"![Image, truth and prediction of four practice images]({IMAGES_NAME})"] if images else []),
         "## What it is",
-        _facts(description),
+        _table(["", ""], [[name, value] for name, value in facts(description).items()]),
         "## Prompts",
         _table(["foreground", "background", "from"], [[p["foreground"], p["background"], p["source"]] for p in description["prompts"]]),
         "## Scores",
@@ -103,7 +103,8 @@ def _data(description: Description) -> tuple[str, str]:
     ), "not stated"
 
 
-def _facts(description: Description) -> str:
+def facts(description: Description) -> dict[str, str]:
+    """What a checkpoint knows of itself, by name, in words for people; no folder of the machine that made it is among them."""
     config, preprocessing = description["config"], description["preprocessing"]
     data, terms = _data(description)
     size = "square" if preprocessing["resize"] == "square" else "short side"
@@ -120,7 +121,7 @@ def _facts(description: Description) -> str:
         "Licence of the weights it started from": description.get("licence") or "not stated",
         "Versions": ", ".join([f"focus-framework {description['framework_version']}", *plugins]),
     }
-    return _table(["", ""], [[name, value] for name, value in rows.items() if value])
+    return {name: value for name, value in rows.items() if value}
 
 
 def _parent(parent: Mapping[str, Any] | None) -> str:

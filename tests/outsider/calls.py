@@ -25,6 +25,7 @@ RIGHT: dict[str, tuple[str, ...]] = {
     "train": ("--task-plugin", "shadow", "--config", "@/tiny.toml", "--out", "run"),
     "evaluate": ("--checkpoint", "@/checkpoint.safetensors", "--data", "@/pairs"),
     "predict": ("@/pairs/images", "--checkpoint", "@/checkpoint.safetensors", "--out", "out"),
+    "serve": ("@/checkpoint.safetensors", "--port", "0", "--stop-after", "0", "--device", "cpu"),
     "bench": ("--image-size", "64", "--repeats", "1", "--device", "cpu"),
     "data list": ("--task-plugin", "shadow"),
     "checkpoint inspect": ("@/checkpoint.safetensors",),
@@ -42,7 +43,7 @@ VALUES = {
 OUTPUT = re.compile(r"\b[Ww]rite\b|\bWhere to write|Folder of the run|The (picture|file|folder) to write")
 SOURCES = frozenset({"checkpoint", "file", "reference", "data", "photographs", "resume", "inputs", "images", "masks", "predictions"})
 FREE = frozenset({
-    "data_root", "foreground_prompt", "background_prompt", "clip_model", "clip_weights", "backbone_weights", "debug", "host", "title", "message",
+    "data_root", "foreground_prompt", "background_prompt", "clip_model", "clip_weights", "backbone_weights", "debug", "host", "hosts", "title", "message",
 })  # fmt: skip
 """Options whose text may be anything, or that other options make idle."""
 LONG = frozenset({"count", "steps", "repeats", "checkpoint_every", "minutes"})
