@@ -9,6 +9,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+SHOWN = 40
+"""Known names that an error lists; the rest is counted."""
+
 
 class FocusError(Exception):
     """Base of all errors that a user can mend. `exit_code` is what the command line ends with."""
@@ -47,7 +50,8 @@ class Interrupted(KeyboardInterrupt):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of an error about an unknown name: the nearest known ones, or all of them."""
     names = sorted(known)
+    more = len(names) - SHOWN
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if near:
         return f"did you mean {' or '.join(near)}?"
-    return f"known: {', '.join(names) or 'none'}"
+    return f"known: {', '.join(names[:SHOWN]) or 'none'}" + (f" and {more} more" if more > 0 else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from pathlib import Path
 
@@ -241,3 +242,11 @@ def test_wrong_input_is_named() -> None:
         metrics.compute(torch.zeros(1, 4, 5), truth, ["s_mesure"])
     with pytest.raises(ConfigError, match="release"):
         metrics.compute(torch.zeros(1, 4, 5), truth, protocol="releas")
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 4), (1, 0, 4), (0,), ()])
+def test_maps_of_size_0_are_refused_by_their_shape(shape: tuple[int, ...]) -> None:
+    with pytest.raises(DataError, match=re.escape(f"the prediction has shape {list(shape)}")):
+        metrics.mae(torch.zeros(shape), torch.zeros(shape))
+    with pytest.raises(DataError, match="both lists are empty"):
+        metrics.s_measure([], [])

@@ -157,6 +157,13 @@ def test_a_side_that_no_memory_has_is_refused(shape: tuple[int, int]) -> None:
         deform_attn(value, [SHAPES[0], shape, SHAPES[2]], locations, weights)
 
 
+@pytest.mark.parametrize("shapes", [[(2,)], [(2.0, 3.0)], [2, 3], "ab", None])
+def test_levels_that_are_no_pairs_of_whole_numbers_are_refused_by_name(shapes: object) -> None:
+    value, locations, weights = example()
+    with pytest.raises(ValueError, match="spatial_shapes must be a list of"):
+        deform_attn(value, shapes, locations, weights)
+
+
 def test_pixels_beyond_the_border_are_not_multiplied_by_zero() -> None:
     value, locations, weights = example()
     value[:, SHAPES[0][0] * SHAPES[0][1]] = float("inf")  # first pixel of the second level, next in memory to the first's last

@@ -10,10 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..config.schema import PreprocessingConfig, RunConfig, Section
 from ..errors import WeightsError
+from ..model.bounds import DEEP
 from ..version import __version__
-
-DEEP = frozenset({"depth", "depths", "layers", "extra_extractors", "num_layers"})
-"""Settings that say how many layers there are."""
 
 Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
 Deviations = Annotated[list[Annotated[float, Field(ge=1e-6)]], Field(min_length=3, max_length=3)]

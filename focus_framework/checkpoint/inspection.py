@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from .format import read_description
+from ..config.schema import RunConfig
+from ..errors import PluginError
+from ..plugin.registry import registry
+from .format import read_description, read_shapes
 from .header import checked
 from .importing import is_released, read_release
-from .loading import locate
+from .loading import check_shapes, locate
 
 
 def inspect_checkpoint(reference: str) -> dict[str, Any]:
-    """Facts about one of our files, a released one, or either on the hub (``hf://owner/name``). No tensor is read."""
+    """Facts about one of our files, a released one, or either on the hub (``hf://owner/name``). No tensor is read, but their shapes must
+    be those of the network that the header describes, where its plugins are installed. Raises `WeightsError`."""
     path, name = locate(reference)
     released = is_released(path)
     description = read_release(path, name=name).description if released else read_description(path)
     if not released:
-        checked(description, path)
+        _check(checked(description, path), path)
     config, task = description["config"], description["task"]
     return {
         "file": str(path),
@@ -38,3 +44,11 @@ def inspect_checkpoint(reference: str) -> dict[str, Any]:
         "framework_version": description["framework_version"],
         "config": config,
     }
+
+
+def _check(config: RunConfig, path: Path) -> None:
+    with suppress(PluginError):  # one that is not installed here: what the file says of itself can be shown all the same
+        registry().get("backbone", config.backbone.name)
+        if config.enhancer.name != "none":
+            registry().get("enhancer", config.enhancer.name)
+        check_shapes(config, read_shapes(path), path)

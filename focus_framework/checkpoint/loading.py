@@ -63,15 +63,26 @@ def load_network(path: str | Path) -> tuple[RunConfig, Network, Description]:
 def assembled(description: Mapping[str, Any], state: Mapping[str, Tensor], source: str | Path) -> tuple[RunConfig, Network]:
     """The configuration, and the network in eval mode with these very tensors, of a description. Raises `WeightsError`."""
     config = config_of(description, source)
-    refuse_beyond(config, {name: tuple(tensor.shape) for name, tensor in state.items()}, source)
+    network = _planned(config, {name: tuple(tensor.shape) for name, tensor in state.items()}, source)
+    fit(network, state, source)
+    return config, network.eval()
+
+
+def check_shapes(config: RunConfig, shapes: Mapping[str, tuple[int, ...]], source: str | Path) -> None:
+    """Raise `WeightsError` where tensors of these shapes are not those of the configuration's network."""
+    network = _planned(config, shapes, source)
+    compare(shapes, {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}, source)
+
+
+def _planned(config: RunConfig, shapes: Mapping[str, tuple[int, ...]], source: str | Path) -> Network:
+    """The network of a configuration, without values, that tensors of such shapes can fill."""
+    refuse_beyond(config, shapes, source)
     try:
-        network = empty_network(config)
+        return empty_network(config)
     except FocusError as error:
         raise WeightsError(f"the network of {source} cannot be built: {error}") from error
     except Exception as error:  # whatever sizes that contradict one another lead to
         raise WeightsError(f"the network of {source} cannot be built from its header: {reason(error)}") from error
-    fit(network, state, source)
-    return config, network.eval()
 
 
 def empty_network(config: RunConfig) -> Network:

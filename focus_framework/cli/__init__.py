@@ -13,6 +13,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
 from types import FrameType
@@ -41,6 +42,17 @@ COMMANDS = {
 }
 """Name of a command: where it lies in this package, and its one-line help (a test keeps it equal to the command's own)."""
 
+BEYOND = 1 << 63
+"""Numbers from here on are refused: no library takes them."""
+LINES, WIDE = 3, 500
+"""Lines of an error that are shown, and characters of each; ``--debug`` shows all."""
+SIZES = re.compile(r"--[\w-]*(?:size|tile|longest|scales|workers|set|config)\b")
+"""Options that decide how much memory is taken."""
+SHORT = re.compile(
+    r"out of memory|can't allocate memory|not enough memory|Unable to allocate|Storage size calculation overflowed|array is too big"
+)
+"""What libraries say where memory is short."""
+
 
 @dataclass
 class Settings:
@@ -60,11 +72,28 @@ def _debug_option() -> click.Option:
 
 
 def _accept_debug(command: click.Command) -> None:
-    """Let a command, and the commands below it, take ``--debug`` as the group does."""
+    """Let a command, and the commands below it, take ``--debug`` as the group does, and no number that no machine can hold."""
     if not any("--debug" in parameter.opts for parameter in command.params):
         command.params.append(_debug_option())
+        for parameter in command.params:
+            if isinstance(parameter.type, click.types.IntParamType | click.types.FloatParamType):
+                parameter.type = _bounded(parameter.type)
     for child in command.commands.values() if isinstance(command, click.Group) else ():
         _accept_debug(child)
+
+
+def _bounded(kind: click.ParamType[Any]) -> click.ParamType[Any]:
+    """The same type, for finite numbers of 63 bits."""
+    bounded, convert = copy(kind), kind.convert
+
+    def checked(value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        number = convert(value, parameter, context)
+        if not abs(number) < BEYOND:  # true for NaN too
+            kind.fail(f"{value} is no number that can be used.", parameter, context)
+        return number
+
+    bounded.__dict__["convert"] = checked
+    return bounded
 
 
 class LazyGroup(click.Group):
@@ -120,8 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             from .common import keep_stdout
 
             keep_stdout()
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
-            signal.signal(signal.SIGINT, _interrupt)
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, _interrupt)  # elsewhere Python allows no handlers; a script's background stays deaf
         if "--debug" not in arguments and not sys.warnoptions:
             warnings.simplefilter("ignore")  # what libraries tell their developers; our own goes through the log
         code = focus.main(args=arguments, prog_name="focus", obj=settings, standalone_mode=False)
@@ -133,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if settings.debug:
             traceback.print_exc()
         with suppress(OSError):  # nobody can be told where stderr is full
-            code = _report(error)
+            code = _report(error, arguments)
         code = 1 if code is None else code
         _drop(*((sys.stdout,) if isinstance(error, OSError) else ()))
     sys.exit(code if isinstance(code, int) else 0)
@@ -159,7 +188,7 @@ def _refuse_empty(arguments: Sequence[str]) -> None:
             raise ConfigError(f"{where} is empty; give it a value, or leave it out")
 
 
-def _report(error: Exception) -> int:
+def _report(error: Exception, arguments: Sequence[str]) -> int:
     """Print an error on stderr, in one or two lines, and return the exit code."""
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.format_message(), err=True)
@@ -167,17 +196,32 @@ def _report(error: Exception) -> int:
     if isinstance(error, click.Abort):
         click.echo("interrupted", err=True)
         return 130
-    click.echo(f"error: {_describe(error)}", err=True)
+    click.echo(f"error: {_in_short(_describe(error, arguments))}", err=True)
     if isinstance(error, click.UsageError) and error.ctx:
         click.echo(f"See {error.ctx.command_path} --help", err=True)
     return error.exit_code if isinstance(error, click.ClickException | FocusError) else 1
 
 
-def _describe(error: Exception) -> str:
+def _in_short(text: str) -> str:
+    """Its first lines, each as far as it can be read: what a library or a long name puts into an error may be pages."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return "\n".join(line if len(line) <= WIDE else f"{line[:WIDE]} ..." for line in lines[:LINES])
+
+
+def _describe(error: Exception, arguments: Sequence[str]) -> str:
     if isinstance(error, click.ClickException):
         return re.sub(r"Got unexpected extra arguments? \((.*)\)", r"Too many arguments: \1", error.format_message())
     if isinstance(error, FocusError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    if isinstance(error, MemoryError) or SHORT.search(str(error)):
+        given = ", ".join(dict.fromkeys(word for word in arguments if SIZES.match(word)))
+        return f"the memory does not suffice{_asked(error)}; make less of it at a time{f' (this call says {given})' if given else ''}"
     return f"{type(error).__name__}: {error}\nUnexpected error, please report it; the same call with --debug shows where it happened."
+
+
+def _asked(error: Exception) -> str:
+    """How much was asked for at once, where the error says so."""
+    found = re.search(r"allocate (\d+) bytes", str(error))
+    return f": {int(found[1]) / 2**30:,.0f} GiB were asked for at once" if found else ""

@@ -158,7 +158,7 @@ def check(reference: str, good_pairs: Path | None, show_all: bool, task_plugin: 
     "--out", type=click.Path(path_type=Path, dir_okay=False), default="preview.png", show_default=True, help="The image to write."
 )
 @click.option("--count", type=click.IntRange(min=1), default=24, show_default=True, help="Pairs to show, evenly spread over all.")
-@click.option("--size", type=click.IntRange(min=16), default=160, show_default=True, help="Pixels of an image on the sheet.")
+@click.option("--size", type=click.IntRange(min=16, max=1 << 12), default=160, show_default=True, help="Pixels of an image on the sheet.")
 @_task_option
 @_root_option
 @json_option
@@ -180,7 +180,7 @@ def preview(reference: str, out: Path, count: int, size: int, task_plugin: str |
 @click.argument("task", shell_complete=complete_plugins("task"))
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write images/ and masks/ in.")
 @click.option("--count", type=click.IntRange(min=1), default=100, show_default=True, help="Pairs to make.")
-@click.option("--size", type=click.IntRange(min=16), default=256, show_default=True, help="Pixels of a side.")
+@click.option("--size", type=click.IntRange(min=16, max=1 << 15), default=256, show_default=True, help="Pixels of a side.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(
     "--split", type=click.Choice(["train", "validation", "test"]), default="train", show_default=True, help="Images differ between these."

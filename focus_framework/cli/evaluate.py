@@ -48,7 +48,7 @@ new_file = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--data", multiple=True, metavar="D", help="A known data set or a folder with images/ and masks/; may be given several times."
 )
-@click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the known data sets lie.")
+@click.option("--data-root", type=folder, metavar="DIR", help="Where the known data sets lie.")
 @click.option(
     "--protocol", default="standard", show_default=True, type=click.Choice(["standard", "release"]), help="The evaluation protocol."
 )

@@ -127,7 +127,10 @@ def task_in(file: Path) -> str | None:
 def starting_point(file: Path | None, assignments: Iterable[str], options: Mapping[str, Any]) -> str:
     """The checkpoint that the layers together start from, empty for none."""
     from_set = dict(_parse_assignment(text) for text in assignments).get("init")
-    return str(options.get("init") or from_set or (_read_file(file).get("init") if file else None) or "")
+    given = options.get("init") or from_set or (_read_file(file).get("init") if file else None) or ""
+    if not isinstance(given, str):
+        raise ConfigError(f"init = {given!r:.80}: a checkpoint is given by its file, hf://owner/name or a known name")
+    return given
 
 
 def network_settings(config: RunConfig) -> dict[str, Any]:

@@ -16,6 +16,7 @@ Options follow after commas: ``scans/,foreground=black`` for masks whose foregro
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,6 +26,8 @@ from ..errors import ConfigError, DataError, did_you_mean
 from ..plugin.interfaces import Task
 from . import coco, folders, hub, lists, published, recognise
 from .pair import EmptyPair, Pair, Scan, Split, as_foreground, first, split_named
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["EmptyPair", "Pair", "Scan", "Split", "find_pairs", "scan", "split_pairs", "training_pairs"]
 
@@ -48,6 +51,8 @@ def find_pairs(reference: str, *, task: Task | None = None, root: Path | str | N
             f"{reference}: {len(found.lonely_images)} of {len(found.pairs) + len(found.lonely_images)} images have no mask: "
             f"{first(found.lonely_images)}. focus data check {reference} lists all"
         )
+    if found.lonely_masks:
+        logger.warning("%s: left out are %d masks without an image: %s", reference, len(found.lonely_masks), first(found.lonely_masks))
     pairs = [pair for pair in found.pairs if split is None or pair.split == split]
     if twice := _shared(pairs):
         raise ConfigError(f"{reference}: {twice[0].image} and its mask are in it twice ({len(twice)} such pairs); name each data set once")

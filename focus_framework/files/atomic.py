@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import DataError
@@ -14,19 +14,33 @@ from ..errors import DataError
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """A name beside `path` to write to; flushed to the disk and renamed to `path` at the end, removed where the block raises.
-    Folders above it are made. Raises `DataError` where a device, a pipe or a folder lies there: a rename would put a file in its place."""
+    Folders above it are made. Raises `DataError` where a device, a pipe or a folder lies there: a rename would put a file in its place;
+    an `OSError` of the system names `path`, not the name beside it."""
     path = Path(path)
     if path.exists() and not path.is_file():
         raise DataError(f"{path} is not a regular file, so nothing is written there; choose another name")
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".focus-{uuid.uuid4().hex}{path.suffix}")
-    beside.touch()
-    usual = beside.stat().st_mode
+    with _naming(path, beside):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.touch()
+        usual = beside.stat().st_mode
+        try:
+            yield beside
+            beside.chmod(usual)  # some libraries write files that only their owner can read
+            with beside.open("rb+") as file:
+                os.fsync(file.fileno())
+            beside.replace(path)
+        finally:
+            with suppress(OSError):  # its folder is gone; what went wrong before is the error
+                beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _naming(path: Path, beside: Path) -> Iterator[None]:
+    """Errors of the system that name no file, the one beside, or a folder above, with the name that the user knows."""
     try:
-        yield beside
-        beside.chmod(usual)  # some libraries write files that only their owner can read
-        with beside.open("rb+") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno is None or (error.filename and Path(os.fsdecode(error.filename)) not in (beside, *path.parents)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -104,6 +104,8 @@ def refuse_to_replace(
         if place.exists():
             if not place.is_dir():
                 raise ConfigError(f"cannot write {path}: {place} is not a folder")
+            if not os.access(place, os.W_OK):
+                raise ConfigError(f"cannot write {path}: nothing may be written in {place}")
             break
     if overwrite or not os.path.lexists(path):
         return

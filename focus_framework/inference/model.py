@@ -20,8 +20,10 @@ from torchvision.transforms.v2 import functional as V
 
 from ..config.layers import with_prediction
 from ..config.schema import PreprocessingConfig, RunConfig
+from ..errors import ConfigError
 from ..files.coco import run_lengths
 from ..files.sheets import contact_sheet, overlay
+from ..model.blame import naming_plugins
 from ..model.ground_decoder import Heads
 from ..model.joint import Rule, join
 from ..model.network import MULTIPLE, Network
@@ -149,6 +151,14 @@ class Model(nn.Module):
 
         return push_model(self, repository, private=private, images=images)
 
+    @property
+    def parts_of_plugins(self) -> dict[str, nn.Module]:
+        """What plugins built, by kind and name."""
+        encoder: Any = self.network.encoder
+        prior = getattr(encoder, "prior", None)
+        enhancer = {f"enhancer {self.config.enhancer.name}": prior} if prior is not None else {}
+        return {f"backbone {self.config.backbone.name}": encoder.backbone, **enhancer}
+
     def normalise(self, images: Tensor) -> Tensor:
         """Images `[..., 3, H, W]` in 0..1 to network input."""
         return (images - self.mean) / self.std
@@ -171,7 +181,8 @@ class Model(nn.Module):
     @torch.inference_mode()
     def probabilities(self, batch: Sequence[Prepared], rule: Rule | None = None) -> list[Tensor]:
         """Maps of interest `[H, W]` at source size, of images whose prepared sizes are equal."""
-        heads = self._heads(torch.stack([prepared.pixels for prepared in batch]))
+        with naming_plugins(self.parts_of_plugins):
+            heads = self._heads(torch.stack([prepared.pixels for prepared in batch]))
         class_logits, mask_logits = heads.class_logits[-1].float(), heads.mask_logits[-1].float()
         padded, settings = batch[0].pixels.shape[-2:], self.config.prediction
         mask_logits = F.interpolate(mask_logits, padded, mode="bilinear", align_corners=False)
@@ -214,6 +225,8 @@ class Model(nn.Module):
         """`predict` for any number of images: they are read as they are needed, results come in order. Those of one prepared size go
         through the network together, `batch_size` of them or as many as memory allows. Raises `DeviceError` where it is too small
         for one."""
+        if batch_size < 1:
+            raise ConfigError(f"batch_size is {batch_size}; it must be 1 or more")
         self.eval()
         for picture, probability in predict_maps(self, map(as_array, images), batch_size):
             yield Result(probability, picture, self.config.prediction.threshold)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Self
 
+import torch
 from torch import Tensor, nn
 
 from ..config.schema import DecoderConfig, EnhancerConfig, PixelDecoderConfig
+from ..errors import DataError
 from ..plugin.interfaces import Prior, StagedBackbone
 from .encoder import EnhancedEncoder, PlainEncoder
 from .ground_decoder import GroundDecoder, Heads
@@ -56,10 +58,18 @@ class Network(nn.Module):
         return self
 
     def forward(self, image: Tensor, *, all_heads: bool = False) -> Heads:
-        """Images `[B, 3, H, W]`, normalised with the backbone's mean and std, H and W multiples of 32."""
+        """Images `[B, 3, H, W]`, normalised with the backbone's mean and std, H and W multiples of 32. Raises `DataError` for others."""
+        if not torch.compiler.is_compiling():  # there a look at a size would fix it
+            _check(image)
         features = self.encoder(image)
         pixels = self.pixel_decoder(features.maps)
         return self.decoder(pixels, features, all_heads=all_heads)
+
+
+def _check(image: Tensor) -> None:
+    shape = tuple(image.shape)
+    if len(shape) != 4 or shape[1] != 3 or not image.numel() or shape[2] % MULTIPLE or shape[3] % MULTIPLE:
+        raise DataError(f"images have the shape {list(shape)}; needed is [B, 3, H, W] with H and W multiples of {MULTIPLE}, none of them 0")
 
 
 def prior_width(backbone: StagedBackbone, pixel_decoder: PixelDecoderConfig) -> int:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..config.schema import LossConfig, RunConfig
+from ..errors import DataError
 from .build import build_network
 from .ground_decoder import Heads
 from .losses import LossTerms, Targets
@@ -32,7 +33,12 @@ def losses(heads: Heads, masks: Tensor, config: LossConfig | None = None, *, gen
         masks: the truth `[B, H, W]`: 1 (or true) foreground, 0 background, any other value neither.
         config: weights and numbers of points, by default the paper's.
         generator: where the random points come from, on the device of `heads`; by default torch's global stream.
+
+    Raises `DataError` where the masks are not those of the images.
     """
+    batch = heads.mask_logits.shape[1]
+    if masks.dim() != 3 or not masks.numel() or len(masks) != batch:
+        raise DataError(f"masks have the shape {list(masks.shape)}; needed is [{batch}, H, W] for {batch} images, no side 0")
 
     def draw(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=generator, device=heads.mask_logits.device)

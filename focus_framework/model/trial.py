@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..errors import PluginError
 from ..plugin.calls import calling
 from ..plugin.interfaces import StagedBackbone
+from .blame import is_memory_short
 from .encoder import STRIDES
 from .network import Network
 
@@ -65,12 +66,18 @@ def try_network(network: Network, size: int, *, backbone: str, enhancer: str, wi
     device = next(network.parameters()).device
     with _trying(network), torch.no_grad():
         image = torch.rand(BATCH, 3, size, size, device=device) - 0.5
-        _try_backbone(network.encoder.backbone, image, f"backbone {backbone}")
-        prior: Any = getattr(network.encoder, "prior", None)
-        if prior is not None and width is not None:
-            with calling(f"enhancer {enhancer}", "its network", passing=_is_memory_short):
-                maps = prior(image)
-            _check_maps(maps, image, width, f"enhancer {enhancer}")
+        check_network(network, image, backbone=backbone, enhancer=enhancer, width=width)
+
+
+@torch.no_grad()
+def check_network(network: Network, image: Tensor, *, backbone: str, enhancer: str, width: int | None) -> None:
+    """What backbone and prior, as they are, give for these images. Raises as `try_network`."""
+    _try_backbone(network.encoder.backbone, image, f"backbone {backbone}")
+    prior: Any = getattr(network.encoder, "prior", None)
+    if prior is not None and width is not None:
+        with calling(f"enhancer {enhancer}", "its network", passing=is_memory_short):
+            maps = prior(image)
+        _check_maps(maps, image, width, f"enhancer {enhancer}")
 
 
 def try_refiner(refiner: nn.Module, size: int, *, name: str, device: torch.device) -> None:
@@ -78,19 +85,24 @@ def try_refiner(refiner: nn.Module, size: int, *, name: str, device: torch.devic
     with _trying(refiner), torch.no_grad():
         image = torch.rand(BATCH, 3, size, size, device=device) - 0.5
         logits = torch.randn(1, BATCH, 2, size // 4, size // 4, device=device)
-        with calling(f"refiner {name}", "its loss", passing=_is_memory_short):
+        with calling(f"refiner {name}", "its loss", passing=is_memory_short):
             loss: Any = refiner(image, logits)
+    check_loss(loss, name)
+    if not math.isfinite(float(loss)):
+        raise PluginError(f"refiner {name}: its loss is {float(loss)}")
+
+
+def check_loss(loss: object, name: str) -> None:
+    """Raise `PluginError` where a refiner gave no loss."""
     if not isinstance(loss, Tensor) or loss.dim() or not loss.is_floating_point():
         raise PluginError(f"refiner {name}: its loss must be a scalar tensor of fractions, it is {_told(loss)}")
-    if not math.isfinite(float(loss)):
-        raise PluginError(f"refiner {name}: its loss is {float(loss)} for an image of noise")
 
 
 def _try_backbone(module: Any, image: Tensor, plugin: str) -> None:
-    with calling(plugin, "begin()", passing=_is_memory_short):
+    with calling(plugin, "begin()", passing=is_memory_short):
         state = module.begin(image)
     for stage in range(4):
-        with calling(plugin, f"enter(state, {stage})", passing=_is_memory_short):
+        with calling(plugin, f"enter(state, {stage})", passing=is_memory_short):
             entered = module.enter(state, stage)
         if not isinstance(entered, tuple | list) or len(entered) != 2:
             raise PluginError(f"{plugin}: enter() must give tokens and their grid, it gave {_told(entered)}")
@@ -99,7 +111,7 @@ def _try_backbone(module: Any, image: Tensor, plugin: str) -> None:
             raise PluginError(f"{plugin}: the grid of enter() must be (rows, columns), it is {grid!r:.60}")
         shape = (len(image), grid[0] * grid[1], module.widths[stage])
         _check_tokens(tokens, shape, f"{plugin}: enter(), stage {stage},")
-        with calling(plugin, f"run(state, {stage}, tokens)", passing=_is_memory_short):
+        with calling(plugin, f"run(state, {stage}, tokens)", passing=is_memory_short):
             output = module.run(state, stage, tokens)
         _check_tokens(output, shape, f"{plugin}: run(), stage {stage},")
 
@@ -108,7 +120,7 @@ def _check_tokens(tokens: object, shape: tuple[int, ...], source: str) -> None:
     if not isinstance(tokens, Tensor) or tuple(tokens.shape) != shape:
         raise PluginError(f"{source} must give tokens {list(shape)} (images, tokens, width), it gave {_told(tokens)}")
     if not bool(tokens.isfinite().all()):
-        raise PluginError(f"{source} gave NaN or infinite tokens for an image of noise")
+        raise PluginError(f"{source} gave NaN or infinite tokens")
 
 
 def _check_maps(maps: object, image: Tensor, width: int, plugin: str) -> None:
@@ -120,7 +132,7 @@ def _check_maps(maps: object, image: Tensor, width: int, plugin: str) -> None:
         if not isinstance(level, Tensor) or tuple(level.shape) != shape:
             raise PluginError(f"{plugin}: its map of stride {stride} must be {list(shape)}, it is {_told(level)}")
         if not bool(level.isfinite().all()):
-            raise PluginError(f"{plugin}: its map of stride {stride} holds NaN or infinite numbers for an image of noise")
+            raise PluginError(f"{plugin}: its map of stride {stride} holds NaN or infinite numbers")
 
 
 @contextmanager
@@ -135,11 +147,6 @@ def _trying(module: nn.Module) -> Iterator[None]:
     finally:
         for part, mode in modes:
             part.training = mode
-
-
-def _is_memory_short(error: BaseException) -> bool:
-    """Which is no fault of the plugin."""
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
 
 
 def _told(value: object) -> str:

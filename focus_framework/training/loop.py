@@ -115,7 +115,7 @@ class Trainer:
                 terms = self.update(batch, self.step, plan.learning_rate * rate_factor(self.share, plan))
                 self.step += 1
                 self.seconds, signal = self.team.largest(self._clock() - started, signals.received)
-                self.health.note(self.step, batch["name"], terms["loss"], terms["gradient_norm"])
+                self.health.note(self.step, batch["name"], terms["loss"], terms["gradient_norm"], self._named(terms))
                 self.skipped.note(dict(batch["skipped"]))
                 record: dict[str, Any] | None = None
                 if self.step % plan.log_every == 0 or self.share >= 1 or self.step == 1:
@@ -134,6 +134,11 @@ class Trainer:
                 if signal:
                     self.save(self._sound_state())
                     raise StoppedError(int(signal), self.step, self.folder, leads=self.team.leads)
+
+    def _named(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The terms of the loss by the names that an error gives them."""
+        refiner = f"clip, the refiner {self.config.refiner.name}'s" if self.config.refiner.name != "none" else "clip"
+        return {refiner if name == "clip" else name: terms[name] for name in TERMS}
 
     def _fit(self, batch: Mapping[str, Any]) -> None:
         """Split batches into as few micro-batches as fit into memory."""

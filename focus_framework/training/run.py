@@ -24,7 +24,7 @@ from ..config.layers import Resolved, with_prediction
 from ..config.prompts import choose
 from ..config.schema import RunConfig
 from ..data.dataset import Images, naming_dead_workers
-from ..errors import ConfigError, WeightsError
+from ..errors import ConfigError, PluginError, WeightsError
 from ..files.ownership import claimed
 from ..inference.device import choose_device, title
 from ..inference.model import Model
@@ -52,6 +52,9 @@ from .update import Refinement, Update, share_of_batch
 from .validation import readable, score
 
 logger = logging.getLogger(__name__)
+
+STATES = 4
+"""How many times the weights are in memory in training: themselves, their gradients, and two moments of the optimizer."""
 
 
 def train(
@@ -124,7 +127,8 @@ def assemble(
     elif resume and team.leads:
         logger.info("the run in %s had saved nothing yet: it starts at its beginning", folder)
     prompts = choose(chosen, config.prompts, resolved.sources, task.distribution)
-    model = Model(config, build_network(config, weights="none" if state else None))
+    copies = STATES if accelerator.device.type == "cpu" and not team.shards else 1
+    model = Model(config, build_network(config, weights="none" if state else None, copies=copies))
     description = {**describe(config, model.network, task, prompts), "data": config.data.train, "ops": ops.backend()}
     description["images"] = {"training": len(data.samples.images), "validation": len(data.validation or ())}
     if config.init:
@@ -135,9 +139,12 @@ def assemble(
         if team.size > 1:
             shared = "weights and optimizer state are sharded" if team.shards else "each process holds the whole network"
             logger.info("%d processes; %s", team.size, shared)
-    update = Update(config, model, accelerator, team, _build_refiner(config, prompts, model))
-    if team.size == 1:  # sharded parts cannot be called one by one
-        _try_plugins(config, update)
+    refinement = _build_refiner(config, prompts, model)
+    if team.shards:  # before, since sharded parts cannot be called one by one
+        _try_plugins(config, model.network, refinement, team)
+    update = Update(config, model, accelerator, team, refinement)
+    if not team.shards:
+        _try_plugins(config, model.network, refinement, team)
     trainer = Trainer(chosen, update, folder, identity=itself, description=description, validation=data.validation, clock=clock)
     if state:
         trainer.restore(state)
@@ -229,14 +236,22 @@ def begin(config: RunConfig) -> tuple[Accelerator, Team]:
     return accelerator, team
 
 
-def _try_plugins(config: RunConfig, update: Update) -> None:
-    """Try what plugins built before the first step: an error of theirs in the middle of one would name nobody."""
-    network, size = update.model.network, config.preprocessing.size
+def _try_plugins(config: RunConfig, network: Network, refinement: Refinement | None, team: Team) -> None:
+    """Try what plugins built before the first step, in the main process; what is wrong ends all of them."""
+    size = config.preprocessing.size
     backbone: Any = network.encoder.backbone
     width = prior_width(backbone, config.pixel_decoder) if config.enhancer.name != "none" else None
-    try_network(network, size, backbone=config.backbone.name, enhancer=config.enhancer.name, width=width)
-    if update.refiner:
-        try_refiner(update.refiner, size, name=config.refiner.name, device=update.accelerator.device)
+    wrong = ""
+    if team.leads:
+        try:
+            try_network(network, size, backbone=config.backbone.name, enhancer=config.enhancer.name, width=width)
+            if refinement:
+                device = next(network.parameters()).device
+                try_refiner(refinement.loss, size, name=config.refiner.name, device=device)
+        except PluginError as error:
+            wrong = str(error)
+    if wrong := team.told(wrong):
+        raise PluginError(wrong)
 
 
 def _build_refiner(config: RunConfig, prompts: tuple[Prompts, ...], model: Model) -> Refinement | None:

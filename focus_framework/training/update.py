@@ -15,8 +15,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ..config.schema import RunConfig
 from ..errors import ConfigError
 from ..inference.model import Model
+from ..model.blame import naming_plugins
 from ..model.losses import Targets, losses
-from ..model.network import Network
+from ..model.network import Network, prior_width
+from ..model.trial import check_loss, check_network
 from .memory import MemoryShortError, checkpoint_activations, is_memory_short, transformer_layers
 from .norms import spare_single_values
 from .optimizer import build_optimizer, set_rate
@@ -116,7 +118,8 @@ class Update:
         set_rate(self.optimizer, rate)
         self.prepared.zero_grad(set_to_none=True)
         try:
-            terms = self.gradients(batch, step)
+            with naming_plugins(self.parts_of_plugins, otherwise=lambda: self._look_at_plugins(batch)):
+                terms = self.gradients(batch, step)
         except (RuntimeError, MemoryError) as error:
             if not is_memory_short(error):
                 raise
@@ -132,6 +135,21 @@ class Update:
         if self.average:
             self.average.update_parameters(self.model.network)
         return terms
+
+    @property
+    def parts_of_plugins(self) -> dict[str, nn.Module]:
+        """What plugins built, by kind and name."""
+        return self.model.parts_of_plugins | ({f"refiner {self.config.refiner.name}": self.refiner} if self.refiner else {})
+
+    def _look_at_plugins(self, batch: Mapping[str, Any]) -> None:
+        """After an error of the step: raise `PluginError` where a plugin gives something else than it promised."""
+        if self.team.shards:  # sharded parts cannot be called one by one
+            return
+        network, config = self.model.network, self.config
+        backbone: Any = network.encoder.backbone
+        width = prior_width(backbone, config.pixel_decoder) if config.enhancer.name != "none" else None
+        pixels = self.model.normalise(batch["image"].to(self.accelerator.device))
+        check_network(network, pixels, backbone=config.backbone.name, enhancer=config.enhancer.name, width=width)
 
     def gradients(self, batch: Mapping[str, Any], step: int) -> dict[str, Tensor]:
         """Leave the gradients of a batch in the parameters, and return the terms of the loss."""
@@ -177,7 +195,9 @@ class Update:
         if self._shared_refiner is None:
             return images.new_zeros(())
         heads = mask_logits if self.refined_heads == "all" else mask_logits[-1:]
-        return self.config.loss.clip * self._shared_refiner(images, heads) * len(heads)
+        loss = self._shared_refiner(images, heads)
+        check_loss(loss, self.config.refiner.name)
+        return self.config.loss.clip * loss * len(heads)
 
 
 def _weight(present: Tensor, size: int, no_object: float) -> Tensor:

@@ -120,6 +120,7 @@ def build_custom(weights: str, options: Mapping[str, Any]) -> StagedViT:
     try:
         vit = VisionTransformer(num_classes=0, dynamic_img_size=True, **arguments)
     except (TypeError, AssertionError) as error:
-        raise ConfigError(f"backbone vit cannot be built with these backbone.options: {error}") from error
+        given = ", ".join(f"{key} = {value!r:.40}" for key, value in options.items())
+        raise ConfigError(f"backbone vit cannot be built with backbone.options {given}: {error}") from error
     mean, std = options.get("mean", IMAGENET_MEAN), options.get("std", IMAGENET_STD)
     return StagedViT(vit, mean=mean, std=std, options=options)

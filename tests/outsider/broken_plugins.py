@@ -25,6 +25,7 @@ def cases() -> Iterator[Case]:
     yield from _practice()
     yield from _installed()
     yield from _networks()
+    yield from _late()
 
 
 TASK = """
@@ -302,6 +303,55 @@ def _networks() -> Iterator[Case]:
         )
 
 
+LATE = """{owner}.usual = {owner}.{function}
+    def late(self, *given):
+        self.called = getattr(self, "called", 0) + 1
+        if self.called > {after}:
+            {line}
+        return self.usual(*given)
+    {owner}.{function} = late
+"""
+
+
+def _late() -> Iterator[Case]:
+    """Plugins that keep their promises when they are tried, and break them in the middle of a run."""
+    more = ("--steps", "9", "--set", "training.log_every=1", "--set", "training.bad_steps=2")
+    calls = {
+        "backbone": ("Odd", "run", _train("--config", "@/odd.toml", *more, task="shadow"), 22),
+        "enhancer": ("Prior", "forward", _train("--set", "enhancer.name=oddity", *more, task="shadow"), 6),
+        "refiner": ("Loss", "forward", _train("--set", "refiner.name=oddity", *more, task="shadow"), 6),
+    }
+    for kind, (owner, function, call, after) in calls.items():
+        gives = {
+            "None": "return None",
+            "a word": "return 'word'",
+            "an empty list": "return []",
+            "a tensor of another shape": "return torch.zeros(3, 5)",
+        }
+        for what, line in {
+            **{f"raises {what}": line for what, line in RAISES.items()},
+            **{f"gives {what}": line for what, line in gives.items()},
+        }.items():
+            late = LATE.format(owner=owner, function=function, after=after, line=line)
+            named = ("oddity", "memory") if "Memory" in what else ("oddity",)
+            yield _network(f"a {kind} that {what} in the middle of training", call, WRONG, change=late, named=named)
+    nan = LATE.format(owner="Loss", function="forward", after=6, line="return given[1].mean() * float('nan')")
+    refiner = calls["refiner"][2]
+    yield _network("a refiner that gives nan in the middle of training", refiner, WRONG, change=nan, named=("refiner",))
+    backward = """class Back(torch.autograd.Function):
+        @staticmethod
+        def forward(context, x):
+            return x
+        @staticmethod
+        def backward(context, gradient):
+            raise ValueError('backwards')
+    Loss.forward = lambda self, image, mask_logits: Back.apply(mask_logits.float().mean() ** 2)
+"""
+    yield _network("a refiner that raises in the backward pass", refiner, WRONG, change=backward)
+    scoring = LATE.format(owner="Odd", function="run", after=4, line="if not self.training: raise ValueError('in scoring')")
+    yield _network("a backbone that raises while the run is scored", calls["backbone"][2], WRONG, change=scoring)
+
+
 def _network(
     what: str,
     call: tuple[str, ...],
@@ -311,6 +361,7 @@ def _network(
     backbone: str = "pass",
     enhancer: str = "pass",
     refiner: str = "pass",
+    named: tuple[str, ...] = ("oddity",),
 ) -> Case:
     content = (
         BACKBONE.replace("CHANGE", change).replace("IN_BACKBONE", backbone).replace("IN_ENHANCER", enhancer).replace("IN_REFINER", refiner)
@@ -322,4 +373,4 @@ def _network(
         start, end = tiny.index("[backbone]"), tiny.index("[enhancer]")
         (inputs / "odd.toml").write_text(tiny[:start] + '[backbone]\nname = "oddity"\nweights = "none"\n\n' + tiny[end:])
 
-    return Case(GROUP, what, call, ("oddity",), exits, make, RUN, path="site")
+    return Case(GROUP, what, call, named, exits, make, RUN, path="site")

@@ -139,7 +139,7 @@ def _wrong_values(option: click.Option) -> Iterator[tuple[str, str, frozenset[in
             yield "a file that does not exist", "no/such/file.png", wrong
             yield "a named pipe", "@/pipe", wrong
             yield "a file of something else", "@/note.txt", wrong
-            yield "an empty folder", "@/empty", wrong
+            yield "an empty folder", "@/empty", MAY if free else wrong
 
 
 def _writes(option: click.Option) -> bool:
@@ -231,7 +231,6 @@ def _by_hand() -> Iterator[Case]:
     for arguments, names in (
         (("train", "--resume", "run", "--out", "run"), ("--resume",)),
         (("train", "--resume", "run", "--config", "@/tiny.toml"), ("--resume",)),
-        ((*train, "--steps", "1", "--minutes", "1"), ("steps", "minutes")),
         (("evaluate", *RIGHT["evaluate"], "--predictions", "@/pairs/masks"), ("--predictions",)),
         (("evaluate", "--masks", "@/pairs/masks"), ("--checkpoint",)),
         (("evaluate", "--predictions", "@/pairs/masks"), ("--masks",)),

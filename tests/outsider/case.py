@@ -8,9 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import focus_framework
+
 LIMIT = 20.0
 """Seconds that a case may take where it says nothing else; machines that test are busy."""
 LINES = 3
+OURS = Path(focus_framework.__file__).parent
 
 UNFORESEEN = re.compile(r"Traceback \(most recent call last\)|not foreseen|unexpected(?! keyword)|Segmentation fault|Fatal Python error")
 WARNING = re.compile(r"\w*Warning: |warnings\.warn\(")
@@ -63,8 +66,8 @@ def complaints(case: Case, outcome: Outcome) -> list[str]:
     """What the answer has of what no answer may have; empty where it is as it should be."""
     if outcome.exit is None:
         return [f"hangs: still there after {case.limit:g} s; {outcome.stderr[-300:]}"]
-    if "<frozen site>" in outcome.stderr or "in _get_module_details" in outcome.stderr:
-        return []  # interrupted while Python itself started, or imported the package: no line of a command had run
+    if "KeyboardInterrupt" in outcome.stderr and f'File "{OURS}' not in outcome.stderr:
+        return []  # interrupted while Python itself started: no line of ours had run
     found = []
     if outcome.exit not in case.exits:
         found.append(f"exit code {outcome.exit}, expected {sorted(case.exits)}")

@@ -75,7 +75,7 @@ class House:
         except OSError:
             Path(address).unlink(missing_ok=True)
             tests = str(Path(__file__).parents[1])
-            environment = os.environ | {"PYTHONPATH": tests, "OMP_NUM_THREADS": "1"}
+            environment = os.environ | {"PYTHONPATH": tests, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}  # read when it is imported
             server = subprocess.Popen(
                 [sys.executable, "-m", "outsider.zygote", address], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
             )
@@ -101,7 +101,8 @@ class House:
 
 def _shell(case: Case, work: Path, inputs: Path) -> dict[str, Any]:
     """The case's script, which is killed with all that it started when its time is over."""
-    environment = os.environ | {"FOCUS": f"{sys.executable} -m focus_framework", "IN": str(inputs), "HF_HUB_OFFLINE": "1"}
+    focus = Path(sys.executable).with_name("focus")
+    environment = os.environ | {"FOCUS": str(focus), "IN": str(inputs), "HF_HUB_OFFLINE": "1"}
     started = time.monotonic()
     with (work.parent / "stdout").open("wb") as out, (work.parent / "stderr").open("wb") as err:
         shell = subprocess.Popen(

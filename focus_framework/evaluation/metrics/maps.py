@@ -29,6 +29,8 @@ def each_batch(probability: Maps, truth: Maps, *, binarise: bool = False) -> Ite
     if isinstance(probability, list | tuple) or isinstance(truth, list | tuple):
         if len(probability) != len(truth):
             raise DataError(f"{len(probability)} predictions for {len(truth)} masks")
+        if not len(probability):
+            raise DataError("there are no maps: both lists are empty")
         for one, its_truth in zip(probability, truth, strict=True):
             yield _pairs(one, its_truth, binarise)
     else:
@@ -38,10 +40,13 @@ def each_batch(probability: Maps, truth: Maps, *, binarise: bool = False) -> Ite
 def _pairs(probability: Maps, truth: Maps, binarise: bool) -> Pairs:
     values, mask = (torch.as_tensor(x) for x in (probability, truth))
     values, mask = (x[None] if x.ndim == 2 else x for x in (values, mask))
-    if values.shape != mask.shape or values.ndim != 3 or values.numel() == 0:
+    for what, given in (("prediction", values), ("mask", mask)):
+        if given.ndim != 3 or given.numel() == 0:
+            raise DataError(f"the {what} has shape {list(given.shape)}; needed is [batch, height, width] or [height, width], no side 0")
+    if values.shape != mask.shape:
         raise DataError(
-            f"prediction {list(values.shape)} and mask {list(mask.shape)} must have the same size, [batch, height, width] "
-            "with no side of length 0; resize the prediction to the size of its mask"
+            f"prediction {list(values.shape)} and mask {list(mask.shape)} must have the same size, [batch, height, width]; "
+            "resize the prediction to the size of its mask"
         )
     mask = _as_truth(mask)
     if not values.is_floating_point():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -95,6 +96,7 @@ def _check(value: Tensor, spatial_shapes: SpatialShapes, predicted: dict[str, tu
     if value.dim() != 4:
         raise ValueError(f"value has shape {list(value.shape)}, needed is [batch, sum of areas, heads, channels of a head]")
     batch, length, heads, _ = value.shape
+    _check_shapes(spatial_shapes)
     if any(side < 0 or side >= 2**31 for shape in spatial_shapes for side in shape):
         raise ValueError(f"spatial_shapes {[tuple(shape) for shape in spatial_shapes]} have a side that is negative or above 2^31 - 1")
     area = sum(height * width for height, width in spatial_shapes)
@@ -111,3 +113,16 @@ def _check(value: Tensor, spatial_shapes: SpatialShapes, predicted: dict[str, tu
                 f"{name} have shape {list(tensor.shape)}, needed is [{', '.join(map(str, need))}] {axes} "
                 f"for a value of shape {list(value.shape)} and {len(spatial_shapes)} levels"
             )
+
+
+def _check_shapes(spatial_shapes: SpatialShapes) -> None:
+    """That they are pairs of whole numbers on the host."""
+    given: object = spatial_shapes
+    right = isinstance(given, list | tuple) and all(
+        isinstance(shape, list | tuple | torch.Size)
+        and len(shape) == 2
+        and all(isinstance(side, int | np.integer | torch.SymInt) for side in shape)
+        for shape in given
+    )
+    if not right:
+        raise ValueError(f"spatial_shapes must be a list of (height, width) in whole numbers, one for each level; they are {given!r:.80}")
