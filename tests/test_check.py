@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from focus_framework.cli.data import data
-from focus_framework.data.check import check, write_pairs
+from focus_framework.data.check import ALL_AROUND, _border, check, write_pairs
 from focus_framework.data.pairs import find_pairs
 from focus_framework.errors import ConfigError, DataError
 from focus_framework.files.images import read_image
@@ -95,6 +95,29 @@ def test_all_faults_are_found_together_and_the_rest_can_be_kept(folder):
     again = find_pairs(str(folder / "lists" / "good.csv"))
     assert [pair.name for pair in again] == ["00", "01", "02"]
     assert again[0].image.samefile(folder / "images" / "00.png")
+
+
+def test_a_large_object_at_the_border_is_no_inverted_mask(folder):
+    large = np.ones((40, 60), bool)
+    large[:20, :54] = False  # more than half of the image and 62 of 100 pixels of its border
+    save(folder / "masks" / "11.png", large * np.uint8(255))
+    assert not check(str(folder)).problems
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the folder of real photographs is not beside the checkout")
+@pytest.mark.parametrize(("name", "false", "found"), [("benchmarks/ECSSD", 0, 944), ("shadow", 0, 48), ("shadow_strokes", 1, 28)])
+def test_real_masks_are_told_from_inverted_ones(name, false, found):
+    folder = SHARED / name / ("ground_truth_mask" if "ECSSD" in name else "masks")
+    masks = [read_image(path)[..., 0] > 127 for path in sorted(folder.glob("*.png"))]
+    assert sum(_border(mask) > ALL_AROUND for mask in masks) == false
+    assert sum(_border(~mask) > ALL_AROUND for mask in masks) == found
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the folder of real photographs is not beside the checkout")
+@pytest.mark.parametrize("name", ["shadow", "shadow_strokes"])
+def test_a_real_set_that_is_inverted_is_one_problem(name):
+    (problem,) = [p for p in check(f"{SHARED / name},foreground=black").problems if p.kind == "suspicious-polarity"]
+    assert problem.detail.endswith("add foreground=white")
 
 
 def test_masks_that_are_all_inverted_are_one_problem(folder):

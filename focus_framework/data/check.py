@@ -36,8 +36,12 @@ DARK, LIGHT = 64, 192
 """Grey values in between belong to neither side for certain."""
 LIST = ("image", "mask", "name", "foreground", "split")
 """Columns of a list of pairs."""
-MOST = 0.75
-"""Where this share of all looks inverted, the data set is."""
+MOST = 0.6
+"""Where this share of all looks inverted, the data set is. Of sets that are right up to 0.44 do (sharp regions), mostly below 0.02."""
+ALL_AROUND = 0.64
+"""Share of the border that is foreground in a single mask that is reported. At one half, large objects that touch the border are taken for
+inverted masks: 8 of 56 shadows on surfaces, 1 of 578 spliced regions, 1 of ECSSD's 1,000; here 1, 0 and 0. Hardly fewer of the inverted
+ones are found: 944 of ECSSD's either way, 574 of the 578 in place of 577, 48 in place of 49 of 49 shadows."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,12 @@ class _Look:
     problems: tuple[Problem, ...]
     fingerprint: bytes = b""
     """Of the pixels, whatever the file is called or how it is packed."""
-    inverted: bool = False
-    """More than half of the image and more than half of its border are foreground, not all of it."""
+    border: float = 0.0
+    """Share of the border that is foreground, where more than half of the image is, and not all of it."""
+
+    @property
+    def inverted(self) -> bool:
+        return self.border > 0.5
 
 
 def check(
@@ -154,7 +162,7 @@ def _look(pair: Pair) -> _Look:
         mask, levels, unclear = _read_mask(pair)
     except DataError as error:
         return _Look(pair, (Problem("unreadable", str(pair.mask), str(error)),), fingerprint)
-    return _Look(pair, tuple(_mask_problems(pair, image, mask, levels, unclear)), fingerprint, _looks_inverted(mask))
+    return _Look(pair, tuple(_mask_problems(pair, image, mask, levels, unclear)), fingerprint, _border(mask))
 
 
 def _read_mask(pair: Pair) -> tuple[NDArray[np.bool_], list[int], float]:
@@ -183,9 +191,11 @@ def _mask_problems(pair: Pair, image: ImageArray, mask: NDArray[np.bool_], level
         yield Problem("full-mask" if mask.all() else "empty-mask", file, f"all of it is {what}{values}")
 
 
-def _looks_inverted(mask: NDArray[np.bool_]) -> bool:
-    border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
-    return bool(mask.mean() > 0.5 and border.mean() > 0.5 and not mask.all())
+def _border(mask: NDArray[np.bool_]) -> float:
+    """`_Look.border` of a mask."""
+    if mask.mean() <= 0.5 or mask.all():
+        return 0.0
+    return float(np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).mean())
 
 
 def _same_names(pairs: Sequence[Pair]) -> Iterator[Problem]:
@@ -221,6 +231,6 @@ def _inverted(looks: Sequence[_Look], reference: str) -> Iterator[Problem]:
             f"add foreground={other}",
         )
     elif share <= ODD_ONES:
-        for pair in suspects:
+        for pair in (look.pair for look in looks if look.border > ALL_AROUND):
             detail = "foreground fills most of the image and of its border, unlike in the other masks"
             yield Problem("suspicious-polarity", str(pair.mask), detail)
