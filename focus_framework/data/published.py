@@ -107,9 +107,13 @@ def _with_keys(dataset: Dataset, scan: Scan, images: Path) -> Scan:
         matched = match(lonely, masks, dataset.keys)
         pairs += [Pair(lonely[stem], mask, dataset.foreground, name_below(images, lonely[stem])) for stem, mask in matched.items()]
         lonely = {stem: path for stem, path in lonely.items() if stem not in matched}
-    turned = {stem.lower() for stem in dataset.transposed}
+    turned, maskless = ({stem.lower() for stem in stems} for stems in (dataset.transposed, dataset.maskless))
     marked = [replace(pair, transposed=True) if pair.image.stem.lower() in turned else pair for pair in pairs]
-    return replace(scan, pairs=tuple(sorted(marked, key=lambda pair: pair.image)), lonely_images=tuple(lonely.values()))
+    return replace(
+        scan,
+        pairs=tuple(sorted(marked, key=lambda pair: pair.image)),
+        lonely_images=tuple(path for stem, path in lonely.items() if stem not in maskless),
+    )
 
 
 @dataclass(frozen=True)

@@ -229,9 +229,11 @@ def _paired(dataset: Dataset, root: Path, folder: Path, files: Sequence[tuple[st
         for stem, path in images.items()
         if stem in matched
     )
-    lonely = tuple(path for stem, path in images.items() if stem not in matched)
-    notes = tuple(f"the mask of {pair.name} has rows for columns; it is turned" for pair in pairs if pair.transposed)
-    return Recognised(dataset, folder, place, Scan(pairs, lonely), doubled, notes)
+    maskless = _lower(dataset.maskless) - matched.keys()
+    lonely = tuple(path for stem, path in images.items() if stem not in matched and stem not in maskless)
+    notes = [f"the mask of {pair.name} has rows for columns; it is turned" for pair in pairs if pair.transposed]
+    notes += [f"no mask of {path.stem} was published; it is left out" for stem, path in images.items() if stem in maskless]
+    return Recognised(dataset, folder, place, Scan(pairs, lonely), doubled, tuple(notes))
 
 
 def _lower(names: Iterable[str]) -> set[str]:

@@ -104,6 +104,8 @@ class Dataset:
     are alike, and those of no other image or mask that is left."""
     transposed: Sequence[str] = ()
     """Stems of images whose published mask has rows for columns."""
+    maskless: Sequence[str] = ()
+    """Stems of images of which no mask was published; they are left out, and not a part of `count`."""
     citation: str = ""
     licence: str = ""
     url: str = ""

@@ -374,13 +374,14 @@ CASIA1 = Dataset(
     images=("CASIA/CASIA 1.0 dataset/Modified Tp", "CASIA/CASIA 1.0 dataset"),
     masks=("CASIA/CASIA 1.0 groundtruth", "CASIA/CASIA 1.0 groundtruth"),
     split="test",
-    count=920,  # the archive's; the paper prints 921
+    count=919,  # the archive has 920, one of them without a mask; the paper prints 921
     exclude=AUTHENTIC,
     mask_names=WITH_GT,
     fingerprint=Fingerprint(names=r"Sp_[SD]_[A-Z]{3}_[A-Z]_\w+[_.]\d{4}"),
     # 106 masks have corrected hosts, or S where the image has D; two images have a point before their number.
     keys=(r"_([A-Z]{3})_([A-Z])_\w+[_.](\d{4})$", r"[_.](\d{4})$"),
     transposed=("Sp_D_CNN_A_sec0012_ani0007_0275",),
+    maskless=("Sp_D_NRN_A_cha0064_ani0074_0542",),
     citation="Dong et al., CASIA image tampering detection evaluation database, ChinaSIP 2013; masks: Pham et al., Symmetry 2019",
     licence=TERMS,
     url="https://github.com/namtpham/casia1groundtruth",
