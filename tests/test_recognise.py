@@ -118,6 +118,45 @@ def test_every_set_is_known_by_its_names(name: str, layout: str, tmp_path: Path)
     assert found.keys() - {name} <= alike.get(name, set())
 
 
+@pytest.mark.parametrize(
+    ("name", "stem", "folders"),
+    [
+        ("defocus-dut", "{}", ("mirror/dut500-source", "mirror/dut500-gt")),
+        ("defocus-dut", "{}", ("DUT-DBD_Dataset/DUT500S-Testing", "DUT-DBD_Dataset/DUT500GT-Testing")),
+        ("defocus-cuhk", "{}", ("blur/xu100-source", "blur/xu100-gt")),
+        ("defocus-cuhk", "out_of_focus0{}", ("anything/x", "anything/y")),
+        ("defocus-train", "{}", ("dbd/1204source", "dbd/1204gt")),
+    ],
+)
+def test_defocus_sets_are_known_by_names_and_places(name: str, stem: str, folders: tuple[str, str], tmp_path: Path) -> None:
+    for index in range(COUNT):
+        for image, folder, suffix in zip((photo(), MASK), folders, ("bmp", "png"), strict=True):
+            put(tmp_path / folder / f"{stem.format(600 + index)}.{suffix}", image)
+    counts = {"defocus-train": 1204, "defocus-dut": 500, "defocus-cuhk": 100}
+    known = [replace(one, count=COUNT if one.name == name else counts.get(one.name, one.count)) for one in known_datasets().values()]
+    (found,) = recognise(tmp_path, known)
+    assert (found.dataset.name, len(found.scan.pairs)) == (name, COUNT)
+
+
+@pytest.mark.parametrize(
+    ("folder", "found"),
+    [
+        ("CAMO/Images/Train", "camo-train"),
+        ("CAMO_test/img", "camo-test"),
+        ("a/Training images", "camo-train"),
+        ("test/TrainingDataset/img", "camo-train"),
+        ("contest/img", "camo-train camo-test"),
+    ],
+)
+def test_parts_of_a_set_are_told_apart_by_their_folders_too(folder: str, found: str, tmp_path: Path) -> None:
+    """As many images as either part may have."""
+    for index in range(COUNT):
+        put(tmp_path / folder / f"camourflage_{index:05}.jpg", photo())
+        put(tmp_path / "masks" / f"camourflage_{index:05}.png", MASK)
+    parts = [replace(known_datasets()[name], count=COUNT) for name in ("camo-train", "camo-test")]
+    assert " ".join(one.dataset.name for one in recognise(tmp_path, parts)) == found
+
+
 def test_folders_of_numbers_are_no_benchmark(tmp_path: Path) -> None:
     """A folder of one's own with the numbers 1 to 40 is none of the sets whose files are numbers."""
     for index in range(40):

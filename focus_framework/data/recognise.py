@@ -26,6 +26,11 @@ from .pair import SPLITS, EmptyPair, Pair, Scan
 
 TAIL = re.compile(r"(?i)(.+?)[-_. ](gt|mask|masks|ground[-_]?truth|label|seg|segmentation|annotation)$")
 """What people write behind the name of a mask."""
+PARTS = {
+    part: re.compile(rf"(?i)(?:^|[-_. ]|dut\d*s?)(?:{words})(?:[-_. ]?(?:set|data|dataset|source|images?|imgs?|gt|masks?))?$")
+    for part, words in {"train": "tr|train|training", "test": "te|test|testing"}.items()
+}
+"""Names of folders that hold a part of a set."""
 LOOKED_AT = 5
 """Files of a folder that are opened to tell images from masks."""
 LEAST, MOST = 0.5, 1.05
@@ -180,7 +185,9 @@ def _fitting(dataset: Dataset, root: Path, folder: Path, files: Sequence[tuple[s
         return None
     if any(stranger.lower() in stems for stranger in known.strangers):
         return None
-    if known.places and not _placed(root, folder, known.places):
+    if known.places and not (_placed(root, folder, known.places) or _telling(known.telling, stems)):
+        return None
+    if _other_part(dataset.split, root, Path(os.path.commonpath([path.parent for _, path in fitting]))):
         return None
     return fitting if _sized(known.sizes, known.any_size, stems) else None
 
@@ -188,6 +195,20 @@ def _fitting(dataset: Dataset, root: Path, folder: Path, files: Sequence[tuple[s
 def _belongs(dataset: Dataset, name: str) -> bool:
     wanted = any(fnmatch(name.lower(), pattern.lower().rsplit(".", 1)[0] + "*") for pattern in dataset.image_patterns)
     return wanted and not any(fnmatch(name.lower(), pattern.lower()) for pattern in dataset.exclude)
+
+
+def _telling(pattern: str, stems: Iterable[str]) -> bool:
+    fits = [bool(re.fullmatch(pattern, stem, re.IGNORECASE)) for stem in stems]
+    return bool(pattern) and sum(fits) >= PURE * len(fits)
+
+
+def _other_part(split: str, root: Path, folder: Path) -> bool:
+    """Whether, of the folders that all images lie in, the nearest one that names a part of a set names the other one: some of the training
+    images are not the test set."""
+    for name in reversed((root.name, *folder.relative_to(root).parts)):
+        if parts := {part for part, pattern in PARTS.items() if pattern.search(name)}:
+            return split not in parts
+    return False
 
 
 def _placed(root: Path, folder: Path, places: Sequence[str]) -> bool:

@@ -72,6 +72,8 @@ class Fingerprint:
     """Where all images have one of a few sizes: these."""
     places: Sequence[str] = ()
     """Patterns of folder names, of which one above the images has to fit; for sets whose files have numbers for names."""
+    telling: str = ""
+    """Regular expression of stems that no other set has: where nine in ten images fit it, `places` need not fit."""
     darkest: bool = False
     """Of several images of one name, the one that is darkest inside the mask is meant: with a shadow rather than without it."""
 

@@ -333,7 +333,7 @@ DEFOCUS_DUT = Dataset(
     split="test",
     count=500,
     foreground=SHARP,
-    fingerprint=Fingerprint(places=("*dut500*", "*dut*", "*defocus*", "*dbd*")),
+    fingerprint=Fingerprint(names=r"\d{1,4}", places=("*dut500*", "*dut*", "*defocus*", "*dbd*")),
     citation="Zhao et al., Defocus blur detection via multi-stream bottom-top-bottom fully convolutional network, CVPR 2018",
     licence=TERMS,
     url="http://ice.dlut.edu.cn/ZhaoWenda/BTBCRLNet.html",
@@ -352,7 +352,10 @@ DEFOCUS_CUHK = Dataset(
     split="test",
     count=100,
     foreground=SHARP,
-    fingerprint=Fingerprint(places=("*xu100*", "*cuhk*", "*defocus*", "*dbd*")),
+    # Names of the whole set of 704 blurred photographs, or numbers.
+    fingerprint=Fingerprint(
+        names=r"\d{1,4}|out_of_focus\d{4}", telling=r"out_of_focus\d{4}", places=("*xu100*", "*cuhk*", "*defocus*", "*dbd*")
+    ),
     citation="Shi et al., Discriminative blur detection features, CVPR 2014",
     licence=TERMS,
     url="http://www.cse.cuhk.edu.hk/leojia/projects/dblurdetect/dataset.html",
