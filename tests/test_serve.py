@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -184,6 +185,18 @@ def test_models_are_told_with_their_cards(client: TestClient, checkpoint: Path) 
     assert str(checkpoint.parent) not in json.dumps(shown)
 
 
+def test_a_task_that_draws_images_gives_one_to_try() -> None:
+    shadow = SimpleNamespace(task="shadow")
+    made = service(served("shadow", shadow), served())
+    client = client_of(made)
+    first = client.get("/v1/example?number=1")
+    assert opened(first.content).shape == (384, 384, 3)
+    assert first.content == client.get("/v1/example?number=1").content
+    assert first.content != client.get("/v1/example?number=2").content
+    assert client.get("/v1/example?model=red").status_code == 404
+    made.close()
+
+
 def test_names_say_what_a_model_is() -> None:
     given = ["starter-shadow", "hf://owner/name@main", "runs/shadow/best.safetensors", "a/x.safetensors", "b/x.safetensors", "ö ö.pth"]
     assert names_of(given) == ["starter-shadow", "name", "shadow", "x", "x-2", "model"]
@@ -202,7 +215,8 @@ def test_health_is_told_and_numbers_are_counted(client: TestClient) -> None:
 
 def test_the_interface_describes_itself(client: TestClient) -> None:
     described = client.get("/openapi.json").json()
-    assert set(described["paths"]) == {"/v1/predict", "/v1/read", "/v1/models", "/v1/pairs", "/healthz", "/readyz", "/metrics"}
+    versioned = {f"/v1/{name}" for name in ("predict", "read", "models", "pairs", "example")}
+    assert set(described["paths"]) == {*versioned, "/healthz", "/readyz", "/metrics"}
     assert "multipart/form-data" in described["paths"]["/v1/predict"]["post"]["requestBody"]["content"]
 
 

@@ -24,7 +24,7 @@ from . import page
 from .collection import Collection
 from .forms import Drawn, Form, Kind, as_json, chosen_kind, draw, png
 from .gate import Gate
-from .models import Served, find
+from .models import Served, find, practice_image
 from .refusals import UNEXPECTED, RefusedError, one_line
 from .service import Service
 from .settings import Access
@@ -116,6 +116,11 @@ def _predicting(app: FastAPI, service: Service) -> None:
         with service.admitted(_length(request)):
             upload = (await read_uploads(request, service.limits)).files["image"][0]
             return _file(await _unless_gone(request, service.read(upload, png)))
+
+    @app.get("/v1/example", summary="A practice image", responses=ERRORS, response_class=Response)
+    async def example(number: Annotated[int, Query(ge=0, le=10_000, description="which one")] = 0, model: ModelName = "") -> Response:
+        """An image that the task of a model draws for practice, as PNG: something to try the service with."""
+        return _file(await service.apart(lambda: png(practice_image(_served(service, model), number))))
 
     @app.get("/v1/models", summary="What is served")
     async def models() -> dict[str, Any]:

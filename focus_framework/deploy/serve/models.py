@@ -8,14 +8,23 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ...checkpoint.card import facts
 from ...checkpoint.known import place_of, row_of
 from ...errors import WeightsError
 from ...inference.model import Model, load
 from ...plugin.checkpoints import KnownCheckpoint, known_checkpoints
+from ...plugin.interfaces import resolve
+from ...plugin.registry import registry
+from .refusals import RefusedError
 
 ORDINARY = ("best", "checkpoint", "model", "last")
 """What so many checkpoints are called that their folder says more."""
+
+EXAMPLE_SEED, EXAMPLE_SIDE = 4243, 384
+"""Of practice images that no run draws for training."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,22 @@ def card(name: str, model: Model, known: KnownCheckpoint | None = None) -> dict[
         "scores": {part: description[part] for part in ("validation", "test") if description.get(part)},
         "baselines": description.get("baselines") or {},
         "known": _known(known) if known else None,
+        "example": _practice(model.task) is not None,
     }
+
+
+def practice_image(served: Served, number: int) -> NDArray[np.uint8]:
+    """The image `[H, W, 3]` of that number that its task draws. Raises `RefusedError` where it draws none."""
+    practice = _practice(served.model.task)
+    if practice is None:
+        raise RefusedError(404, f"the task of {served.name} draws no images for practice")
+    image, _ = resolve(practice)(np.random.default_rng((EXAMPLE_SEED, number)), EXAMPLE_SIDE)
+    return image
+
+
+def _practice(task: str) -> Any:
+    entry = next((entry for entry in registry().of_kind("task") if entry.name == task and entry.description), None)
+    return entry.get().practice if entry else None
 
 
 def _known(known: KnownCheckpoint) -> dict[str, Any]:
