@@ -22,7 +22,9 @@ def inspect_checkpoint(reference: str) -> dict[str, Any]:
     released = is_released(path)
     description = read_release(path, name=name).description if released else read_description(path)
     if not released:
-        _check(checked(description, path), path)
+        whole = checked(description, path)
+        _check(whole, path)
+        description = {**description, "config": whole.model_dump(mode="json")}  # with what the header leaves to its defaults
     config, task = description["config"], description["task"]
     return {
         "file": str(path),

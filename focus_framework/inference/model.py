@@ -152,7 +152,7 @@ class Model(nn.Module):
         return push_model(self, repository, private=private, images=images)
 
     @property
-    def parts_of_plugins(self) -> dict[str, nn.Module]:
+    def parts_of_plugins(self) -> dict[str, object]:
         """What plugins built, by kind and name."""
         encoder: Any = self.network.encoder
         prior = getattr(encoder, "prior", None)

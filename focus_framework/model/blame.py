@@ -16,7 +16,7 @@ from torch import nn
 from ..errors import FocusError, PluginError
 from ..plugin.calls import is_interruption, printing_to_stderr, reason
 
-Parts = Mapping[str, nn.Module]
+Parts = Mapping[str, object]
 """What plugins built, by ``backbone vit`` and the like."""
 
 
@@ -50,8 +50,9 @@ def is_memory_short(error: BaseException) -> bool:
 def _blamed(error: BaseException, parts: Parts) -> tuple[str, str] | None:
     """The plugin and its function that ran when the error came: the outermost by the object, else, as of a function of autograd that runs
     backwards, the innermost by the file of the plugin's class."""
-    owners = {id(module): plugin for plugin, whole in parts.items() for module in whole.modules()}
-    files = {file: plugin for plugin, whole in parts.items() if (file := _file(type(whole)))}
+    modules = {plugin: whole for plugin, whole in parts.items() if isinstance(whole, nn.Module)}
+    owners = {id(module): plugin for plugin, whole in modules.items() for module in whole.modules()}
+    files = {file: plugin for plugin, whole in modules.items() if (file := _file(type(whole)))}
     frames = [frame for frame, _ in walk_tb(error.__traceback__) if not _is_library(str(frame.f_globals.get("__name__", "")))]
     for frame in frames:
         itself = frame.f_locals.get("self")

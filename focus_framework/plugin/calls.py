@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..errors import FocusError, Interrupted, PluginError
 
@@ -38,8 +38,21 @@ def printing_to_stderr() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or sys.stderr is None:
         yield
         return
-    with redirect_stdout(sys.stderr):
+    with redirect_stdout(_Stderr(sys.stderr)):
         yield
+
+
+class _Stderr:
+    """A stream that writes to another one and cannot close it."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def close(self) -> None:
+        """Nothing: the stream is the program's."""
 
 
 def is_interruption(error: BaseException) -> bool:

@@ -189,11 +189,17 @@ class Task:
     """Settings this task would like, as ``{"loss.clip": 0.5}``: stronger than the preset, weaker than what the user says."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.metrics, str) or not isinstance(self.metrics, Sequence) or not self.metrics:
+            raise PluginError(
+                f"task {self.name}: metrics are {self.metrics!r:.60}; they must be a list of names out of {', '.join(METRICS)}"
+            )
         unknown = [metric for metric in self.metrics if metric not in METRICS]
         if unknown:
             raise PluginError(f"task {self.name}: unknown metric {unknown[0]!r}; known: {', '.join(METRICS)}")
         if self.primary_metric not in self.metrics:
             raise PluginError(f"task {self.name}: primary metric {self.primary_metric!r} is not among its metrics")
+        if not self.pairs():
+            raise PluginError(f"task {self.name}: there are no prompts; give Prompts(foreground, background), or a list of them")
         for pair in self.pairs():
             if not isinstance(pair, Prompts):
                 raise PluginError(f"task {self.name}: prompts must be Prompts(...), not {type(pair).__name__}")

@@ -11,6 +11,9 @@ import inspect
 import logging
 import re
 import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, distributions
 from pathlib import Path
@@ -23,7 +26,7 @@ from ..errors import FocusError, PluginError, did_you_mean
 from . import hookspecs
 from .calls import calling, reason
 from .hookspecs import PROJECT
-from .interfaces import Backbone, Description, Enhancer, Refiner, Task, resolve
+from .interfaces import Backbone, Checkpoint, Dataset, Description, Enhancer, Prompts, Refiner, Task, resolve
 
 logger = logging.getLogger(__name__)
 
@@ -88,10 +91,10 @@ class Registry:
 
     def _load_entry_point(self, point: EntryPoint, distribution: str, version: str) -> None:
         try:
-            with calling(f"plugin {point.name}", "its module"):  # whatever it does at import must not stop the others
+            with calling(f"plugin {point.name}", "its module"), _without_warnings():  # whatever it does at import must not stop the others
                 module = point.load()
         except PluginError as error:
-            kinds = _intended_kinds(point.module) or ["task"]
+            kinds = _intended_kinds(point.value.partition(":")[0].strip()) or ["task"]
             for kind in kinds:
                 self.entries.append(Entry(kind, point.name, point.value, distribution, version, None, _cause(error)))
             return
@@ -126,7 +129,7 @@ class Registry:
                 continue
             kind = _hooks()[hook]
             try:
-                with calling(f"plugin {name}", f"{hook}()"):
+                with calling(f"plugin {name}", f"{hook}()"), _without_warnings():
                     descriptions = self._offered(module, hook, KINDS[kind])
             except FocusError as error:
                 keep(kind, name, None, _cause(error))
@@ -256,7 +259,50 @@ def _problem(description: object, kind: Kind, hook: str) -> str:
         return f"{named.name!r} is no name for a {kind}; use letters, digits, '-', '_' and '.', and not the word none"
     if not isinstance(named.title, str):
         return f"the title of {named.name} is {type(named.title).__name__}, it must be one line of text"
+    for field, (value, needs) in _fields(named).items():
+        if needs:
+            return f"{field} of {kind} {named.name} is {value!r:.60}, it must be {needs}"
     return ""
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """What a plugin tells its developers while it is loaded, and filters that it sets for the whole process, are for none of the users."""
+    with warnings.catch_warnings(record=True) as found:
+        yield
+    for warning in found:
+        logger.debug("a plugin warns while it is loaded: %s", warning.message)
+
+
+def _fields(described: Description) -> dict[str, tuple[object, str]]:
+    """Every field that code of others fills with its value, and what it must be where it is something else."""
+    if not isinstance(described, Task):
+        builders = {"build": described.build, **({"claims": described.claims} if isinstance(described, Backbone) else {})}
+        return {name: (value, _no_builder(value, optional=name == "claims")) for name, value in builders.items()}
+    fields: dict[str, tuple[object, str]] = {
+        name: (value, _no_builder(value, optional=True))
+        for name, value in {"practice": described.practice, "compose": described.compose, "render": described.render}.items()
+    }
+    for name, given, kind in (("datasets", described.datasets, Dataset), ("checkpoints", described.checkpoints, Checkpoint)):
+        right = isinstance(given, list | tuple) and all(isinstance(one, kind) for one in given)
+        fields[name] = given, "" if right else f"a list of {kind.__name__}(...)"
+    other, settings = described.other_prompts, described.defaults
+    fields["other_prompts"] = (
+        other,
+        "" if isinstance(other, Mapping) and all(map(_is_prompts, other.values())) else "names with Prompts(...)",
+    )
+    named = isinstance(settings, Mapping) and all(isinstance(key, str) for key in settings)
+    fields["defaults"] = settings, "" if named else "values by the dotted names of settings"
+    return fields
+
+
+def _no_builder(value: object, *, optional: bool) -> str:
+    right = callable(value) or (isinstance(value, str) and ":" in value) or (optional and value is None)
+    return "" if right else "a function, or module:function as a text"
+
+
+def _is_prompts(value: object) -> bool:
+    return isinstance(value, Prompts) or (isinstance(value, list | tuple) and all(isinstance(one, Prompts) for one in value))
 
 
 def _intended_kinds(module: str) -> list[Kind]:

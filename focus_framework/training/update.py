@@ -64,7 +64,8 @@ class Update:
         self.optimizer = build_optimizer(model.network, others, config)
         # What is sharded averages its gradients by itself; the rest is wrapped so that it does.
         self.network = accelerator.prepare_model(model.network, evaluation_mode=team.shards)
-        self._shared_refiner = self.refiner and accelerator.prepare_model(self.refiner, evaluation_mode=team.shards)
+        alone = team.shards or not any(parameter.requires_grad for parameter in others)  # without gradients there is nothing to average
+        self._shared_refiner = self.refiner and accelerator.prepare_model(self.refiner, evaluation_mode=alone)
         self.prepared = accelerator.prepare_optimizer(self.optimizer)
         if plan.compile:
             self.network = torch.compile(self.network)
@@ -137,7 +138,7 @@ class Update:
         return terms
 
     @property
-    def parts_of_plugins(self) -> dict[str, nn.Module]:
+    def parts_of_plugins(self) -> dict[str, object]:
         """What plugins built, by kind and name."""
         return self.model.parts_of_plugins | ({f"refiner {self.config.refiner.name}": self.refiner} if self.refiner else {})
 

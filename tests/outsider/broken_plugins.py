@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from .case import Case
@@ -348,6 +349,17 @@ def _late() -> Iterator[Case]:
     Loss.forward = lambda self, image, mask_logits: Back.apply(mask_logits.float().mean() ** 2)
 """
     yield _network("a refiner that raises in the backward pass", refiner, WRONG, change=backward)
+    for when, after in {"from its first call on": 0, "in the middle of training": 4}.items():
+        broken = LATE.format(owner="Loss", function="forward", after=after, line="raise ValueError('my own words')")
+        one = _network(f"a refiner that raises {when}, in two processes", refiner, WRONG, change=broken)
+        words = " ".join(word.replace("@/", "$IN/") for word in refiner if word != "--json")
+        launched = (
+            f"PYTHONPATH=$IN/site ${{FOCUS%/*}}/python -m torch.distributed.run --standalone --nproc_per_node=2 -m focus_framework {words}"
+        )
+        # The launcher has its own report of dead processes: ours are the lines that begin with error.
+        script = f"{launched} --device cpu 2> all; code=$?; grep -m1 '^error: ' all >&2; exit $code"
+        yield replace(one, script=script, arguments=(), named=("refiner oddity: late() raised ValueError: my own words",), limit=240, heavy=True,
+                      leaves=(*RUN, "work/all"))  # fmt: skip
     scoring = LATE.format(owner="Odd", function="run", after=4, line="if not self.training: raise ValueError('in scoring')")
     yield _network("a backbone that raises while the run is scored", calls["backbone"][2], WRONG, change=scoring)
 
