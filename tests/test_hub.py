@@ -21,6 +21,7 @@ import focus_framework as focus
 from focus_framework import ConfigError, WeightsError
 from focus_framework import cli as frame
 from focus_framework.checkpoint import describe, read_description, write_checkpoint
+from focus_framework.checkpoint.packing import pack
 from focus_framework.model.build import build_network
 from focus_framework.plugin.registry import registry
 
@@ -74,7 +75,13 @@ def test_push_and_back(
     repository = hub.repositories[NAME]
     assert repository.private
     assert set(repository.files) == {"README.md", "model.safetensors", "samples.png"}
-    assert repository.files["model.safetensors"] == file.read_bytes()
+    pushed = repository.files["model.safetensors"]
+    (tmp_path / "pushed.safetensors").write_bytes(pushed)
+    ours, theirs = load_file(tmp_path / "pushed.safetensors"), load_file(file)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+    told = read_description(tmp_path / "pushed.safetensors")
+    assert told["parent"] == {**PARENT, "reference": "best.safetensors"}
     (tmp_path / "samples.png").write_bytes(repository.files["samples.png"])
     assert Image.open(tmp_path / "samples.png").height > 4 * 192
 
@@ -83,8 +90,8 @@ def test_push_and_back(
     assert (keys["library_name"], keys["pipeline_tag"], keys["license"]) == ("focus-framework", "image-segmentation", "other")
     [result] = [entry for entry in keys["model-index"][0]["results"] if entry["dataset"]["split"] == "test"]
     assert (result["metrics"][0]["type"], result["metrics"][0]["value"]) == ("ber", 13.25)
-    for told in ("1024 images for training and 64 for validation", "| otsu darkness | 31.0000 |", "protocol `standard`", "300 steps"):
-        assert told in card
+    for words in ("1024 images for training and 64 for validation", "| otsu darkness | 31.0000 |", "protocol `standard`", "300 steps"):
+        assert words in card
     assert "best.safetensors (task salient, step 7; sha256 abab" in card
     assert "somebody" not in card
     pair = registry().get("task", "shadow").pairs()[0]
@@ -98,7 +105,7 @@ def test_push_and_back(
     first = repository.commit
     repository.files["model.safetensors"] = b"a later one"
     path = tmp_path / "focus" / "hub" / "owner--shadows" / first / "model.safetensors"
-    assert path.read_bytes() == file.read_bytes()  # a revision is a commit
+    assert path.read_bytes() == pushed  # a revision is a commit
 
 
 def test_a_loaded_model_is_pushed_with_its_settings(hub: HubServer, file: Path) -> None:
@@ -110,19 +117,53 @@ def test_a_loaded_model_is_pushed_with_its_settings(hub: HubServer, file: Path) 
     assert again.config.prediction.threshold == 0.25
     expected = load_file(file)
     assert all(torch.equal(tensor, expected[name]) for name, tensor in again.network.state_dict().items())
-    assert again.description["parent"] == PARENT
+    assert again.description["parent"] == {**PARENT, "reference": "best.safetensors"}
     with pytest.raises(ConfigError, match="knows nothing of its training"):
         focus.Model(again.config, again.network).push_to_hub(NAME)
 
 
 def test_a_folder_of_ones_own_is_not_named(hub: HubServer, file: Path, tmp_path: Path) -> None:
-    description = {**read_description(file), "data": "/home/somebody/holiday"}
+    written = read_description(file)
+    places = {"train": "images=holiday/a,masks=holiday/b", "validation": "C:\\holiday", "root": "/home/somebody/sets"}
+    config = {**written["config"], "data": {**written["config"]["data"], **places}}
+    description = {**written, "data": "/home/somebody/holiday", "config": config, "calibration": {"seen": ["/home/somebody/x.png", "a/b"]}}
+    description["prompts"] = [{"foreground": "/like this", "background": "none", "source": "command line"}]
     write_checkpoint(tmp_path / "own.safetensors", load_file(file), description)
     assert call("push", str(tmp_path / "own.safetensors"), NAME, "--no-images") == 0
     files = hub.repositories[NAME].files
     card = files["README.md"].decode()
     assert "images of its author's own, 1024 images" in card
     assert "holiday" not in card
+    (tmp_path / "pushed.safetensors").write_bytes(files["model.safetensors"])
+    told = read_description(tmp_path / "pushed.safetensors")
+    assert not re.search("holiday|somebody", json.dumps(told))
+    assert told["prompts"] == description["prompts"]
+    assert told["calibration"] == {"seen": ["x.png", "a/b"]}
+    assert focus.load(f"hf://{NAME}", device="cpu").config.data.train == "own-images"
+
+
+def test_a_checkpoint_that_shares_a_file_is_pushed_whole(hub: HubServer, file: Path, tmp_path: Path) -> None:
+    packed = pack({"shadow": file}, tmp_path / "packed", shared="shared.safetensors", prefix="encoder.")["shadow"]
+    assert call("push", str(packed), NAME, "--no-images") == 0
+    ours, theirs = focus.load(f"hf://{NAME}", device="cpu").network.state_dict(), load_file(file)
+    assert all(torch.equal(tensor, theirs[name].to(torch.float16).to(tensor.dtype)) for name, tensor in ours.items() if tensor.dim())
+
+
+def test_a_push_that_is_cut_off_goes_on_or_leaves_no_file(
+    hub: HubServer, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)  # between the client's attempts
+    hub.cut_uploads = 100
+    assert call("push", str(file), NAME, "--no-images") == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {NAME} cannot be pushed (Server disconnected")
+    assert "none of its files is there" in line
+    assert hub.repositories[NAME].files == {}
+    hub.cut_uploads = 1
+    hub.requests.clear()
+    assert call("push", str(file), NAME, "--no-images") == 0
+    assert [method for method, _, _ in hub.requests].count("PUT") == 2
+    assert set(hub.repositories[NAME].files) == {"README.md", "model.safetensors"}
 
 
 def test_what_cannot_be_pushed_gets_one_line(

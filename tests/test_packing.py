@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from support.training import tiny
 from focus_framework import load
 from focus_framework.checkpoint import describe, write_checkpoint
 from focus_framework.checkpoint.format import read_shapes
-from focus_framework.checkpoint.packing import pack
+from focus_framework.checkpoint.packing import in_order, pack
 from focus_framework.config.prompts import choose
 from focus_framework.errors import WeightsError
 from focus_framework.model.build import build_network
@@ -66,6 +67,21 @@ def test_the_shared_file_stays_as_it_is_for_what_is_packed_later(parts: dict[str
     torch.save({}, shared)
     pack(parts, tmp_path / "packed", shared="shared.safetensors", prefix="encoder.")
     assert load(packed["shadow"]).task == "shadow"
+
+
+def test_facts_in_a_header_have_one_order(tmp_path: Path) -> None:
+    """The library writes them in another order in every process."""
+    path, facts = tmp_path / "a.safetensors", {f"fact {number}": "é\n" * number for number in range(9)}
+    save_file({"b": torch.arange(3.0), "a": torch.ones(2, 2)}, path, metadata=facts)
+    size = path.stat().st_size
+    in_order(path)
+    content = path.read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    assert list(header["__metadata__"].items()) == sorted(facts.items())
+    assert path.stat().st_size == size
+    with safe_open(path, "pt") as file:
+        assert file.metadata() == facts
+        assert torch.equal(file.get_tensor("b"), torch.arange(3.0))
 
 
 def test_a_missing_or_another_shared_file_is_named(parts: dict[str, Path], tmp_path: Path) -> None:

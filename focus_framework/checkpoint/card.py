@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..plugin.interfaces import Dataset
-from ..plugin.registry import registry
 from .format import Description
+from .portable import PRACTICE, dataset_of, is_public, reference_name
 
 LIBRARY = "focus-framework"
 PIPELINE = "image-segmentation"
 WEIGHTS_NAME, CARD_NAME, IMAGES_NAME = "model.safetensors", "README.md", "samples.png"
 SPDX = {"Apache-2.0": "apache-2.0", "MIT": "mit", "BSD-3-Clause": "bsd-3-clause", "CC-BY-4.0": "cc-by-4.0"}
-PRACTICE = "practice"
 PROTOCOL = "standard"
 SNIPPET = """import focus_framework as focus
 
@@ -52,7 +50,7 @@ def _metadata(description: Description, repository: str) -> str:
         terms["license_name"] = "see-below" if licence else "not-stated"
     parent = (description.get("parent") or {}).get("reference", "")
     data = description.get("data", "")
-    shown = data if data == PRACTICE or _shared(data) else "images of its author's own"
+    shown = data if data == PRACTICE or is_public(data) else "images of its author's own"
     results = [
         EvalResult(
             task_type=PIPELINE,
@@ -70,7 +68,7 @@ def _metadata(description: Description, repository: str) -> str:
     keys = ModelCardData(
         library_name=LIBRARY,
         pipeline_tag=PIPELINE,
-        datasets=[data.removeprefix("hf://")] if _shared(data) else None,
+        datasets=[data.removeprefix("hf://")] if is_public(data) else None,
         base_model=parent.removeprefix("hf://").partition("@")[0] if parent.startswith("hf://") else None,
         tags=[LIBRARY, "foreground-segmentation", description["task"]["name"]],
         model_name=repository.partition("/")[2] if results else None,
@@ -80,23 +78,13 @@ def _metadata(description: Description, repository: str) -> str:
     return keys.to_yaml().strip()
 
 
-def _shared(data: str) -> bool:
-    """Whether the data have a name that others know: a folder's stays at home."""
-    return data.startswith("hf://") or _dataset(data) is not None
-
-
-def _dataset(name: str) -> Dataset | None:
-    tasks = [entry.get() for entry in registry().of_kind("task") if entry.description]
-    return next((data for task in tasks for data in task.datasets if data.name == name), None)
-
-
 def _data(description: Description) -> tuple[str, str]:
     """What it was trained on, and its terms."""
     name, images = description.get("data", ""), description.get("images") or {}
     counts = f", {images['training']} images for training and {images['validation']} for validation" if images else ""
     if name == PRACTICE:
         return f"practice images of the task{counts}", "made by the task plugin, no photographs of others"
-    if known := _dataset(name):
+    if known := dataset_of(name):
         return f"{known.title or known.name}{counts}", known.licence or "not stated"
     return (
         f"{name}{counts}" if name.startswith("hf://") else f"images of its author's own{counts}" if name else "not stated"
@@ -125,11 +113,9 @@ def facts(description: Description) -> dict[str, str]:
 
 
 def _parent(parent: Mapping[str, Any] | None) -> str:
-    """A local path says nothing to others, and something of its author."""
     if not parent:
         return "random weights, or those of its backbone"
-    name = parent["reference"]
-    told = name if name.startswith("hf://") or "/" not in name else name.replace("\\", "/").rpartition("/")[2]
+    told = reference_name(parent["reference"])
     step = f", step {parent['step']}" if parent.get("step") is not None else ""
     return f"{told} (task {parent['task']}{step}; sha256 {parent['sha256']})"
 

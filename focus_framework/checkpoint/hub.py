@@ -105,6 +105,8 @@ def reason(error: Exception) -> str:
     """Why the hub did not give what was asked for, in a few words. The client's own messages are whole paragraphs."""
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
 
+    if type(error) is RuntimeError and isinstance(error.__cause__, Exception):
+        return reason(error.__cause__)  # the client wraps what breaks an upload
     kinds = {
         GatedRepoError: "its owner lets only some in, ask for access on its page and run: hf auth login",
         RevisionNotFoundError: "there is no such revision",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,6 +15,7 @@ from torch import Tensor
 from ..errors import WeightsError
 from ..files.atomic import replacing
 from .format import SHARED, read_checkpoint, write_checkpoint
+from .portable import portable
 
 
 def pack(
@@ -42,12 +43,13 @@ def pack(
     if not _holds(folder / shared, together, facts):
         with replacing(folder / shared) as beside:
             save_file(together, beside, metadata=facts)
+            in_order(beside)
     digest = hashlib.sha256((folder / shared).read_bytes()).hexdigest()
     written = {}
     for name, (description, _) in opened.items():
         own = {key: tensor for key, tensor in states[name].items() if not key.startswith(prefix)}
         written[name] = folder / f"{name}.safetensors"
-        kept = {**_without_folders(description), SHARED: {"file": shared, "sha256": digest, "prefix": prefix}}
+        kept = {**portable(description), SHARED: {"file": shared, "sha256": digest, "prefix": prefix}}
         write_checkpoint(written[name], own, kept)
     return written
 
@@ -64,13 +66,16 @@ def _holds(file: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) 
         return False
 
 
-def _without_folders(value: Any) -> Any:
-    """A description in which absolute paths are names alone: folders of the machine that trained mean nothing anywhere else."""
-    if isinstance(value, Mapping):
-        return {key: _without_folders(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_folders(inner) for inner in value]
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+def in_order(path: Path) -> None:
+    """The facts in a file's header by name: the library writes them in an order that differs from process to process."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        ordered = {**header, "__metadata__": dict(sorted(header["__metadata__"].items()))}
+        text = json.dumps(ordered, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) <= length:
+            file.seek(8)
+            file.write(text.ljust(length))  # spaces fill a header
 
 
 def _half(tensor: Tensor) -> Tensor:

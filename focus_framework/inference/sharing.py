@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..checkpoint.card import CARD_NAME, IMAGES_NAME, WEIGHTS_NAME, card
-from ..checkpoint.format import Description, read_description, write_checkpoint
+from ..checkpoint.format import SHARED, Description, read_checkpoint, read_description, write_checkpoint
 from ..checkpoint.hub import PREFIX, parse, reason
 from ..checkpoint.importing import is_released
+from ..checkpoint.portable import portable
 from ..errors import ConfigError, FocusError, WeightsError
 from ..files.images import write_image
 from ..files.sheets import contact_sheet
@@ -19,6 +23,8 @@ from ..plugin.interfaces import resolve
 from ..plugin.registry import registry
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .model import Model
 
 SAMPLES = 4
@@ -34,11 +40,12 @@ def push_file(path: str | Path, repository: str, *, private: bool = False, image
         raise WeightsError(
             f"{path} is one of the authors' released files, which are on the hub already; only checkpoints of ours are pushed"
         )
-    description = read_description(path)
+    read_description(path)  # what is no checkpoint is told before the name of the repository
     checked = _checked(repository)
     with tempfile.TemporaryDirectory() as folder:
         sheet = _sheet(load(path), Path(folder)) if images else None
-        return _commit(path, description, checked, sheet, private=private)
+        description, state = read_checkpoint(path)
+        return _commit(state, description, checked, Path(folder), sheet, private=private)
 
 
 def push_model(model: Model, repository: str, *, private: bool = False, images: bool = True) -> str:
@@ -49,8 +56,7 @@ def push_model(model: Model, repository: str, *, private: bool = False, images: 
     with tempfile.TemporaryDirectory() as folder:
         sheet = _sheet(model, Path(folder)) if images else None
         description = {**model.description, "config": model.config.model_dump(mode="json")}
-        write_checkpoint(Path(folder) / WEIGHTS_NAME, model.network.state_dict(), description)
-        return _commit(Path(folder) / WEIGHTS_NAME, description, checked, sheet, private=private)
+        return _commit(model.network.state_dict(), description, checked, Path(folder), sheet, private=private)
 
 
 def _checked(repository: str) -> str:
@@ -60,24 +66,51 @@ def _checked(repository: str) -> str:
     return name
 
 
-def _commit(weights: Path, description: Description, repository: str, sheet: Path | None, *, private: bool) -> str:
-    """All files or none."""
+def _commit(
+    state: Mapping[str, Tensor], description: Description, repository: str, folder: Path, sheet: Path | None, *, private: bool
+) -> str:
+    """All files or none. The weights are written to `folder` first, whole where they share a file with others, and with a description
+    that tells nothing of this machine."""
     from huggingface_hub import CommitOperationAdd, HfApi
 
+    told = portable({key: value for key, value in description.items() if key != SHARED})
+    write_checkpoint(folder / WEIGHTS_NAME, state, told)
     operations = [
-        CommitOperationAdd(WEIGHTS_NAME, str(weights)),
-        CommitOperationAdd(CARD_NAME, card(description, repository, images=sheet is not None).encode()),
+        CommitOperationAdd(WEIGHTS_NAME, str(folder / WEIGHTS_NAME)),
+        CommitOperationAdd(CARD_NAME, card(told, repository, images=sheet is not None).encode()),
         *([CommitOperationAdd(IMAGES_NAME, str(sheet))] if sheet else []),
     ]
     hub = HfApi()
     try:
         hub.create_repo(repository, private=private, exist_ok=True)
-        hub.create_commit(repository, operations, commit_message=f"Add a model of the task {description['task']['name']}")
+        with _bar_on_a_terminal():
+            hub.create_commit(repository, operations, commit_message=f"Add a model of the task {description['task']['name']}")
     except FocusError:
         raise
     except Exception as error:  # the hub's client has errors of its own, its HTTP library others
         raise WeightsError(f"{repository} cannot be pushed ({reason(error)}); none of its files is there") from error
     return f"{hub.endpoint}/{repository}"
+
+
+@contextmanager
+def _bar_on_a_terminal() -> Iterator[None]:
+    """The client's progress bar where somebody watches it, and a line of its own for what is said after one that broke off."""
+    from huggingface_hub import utils
+
+    bars: Any = utils  # which leaves these three out of its declared names
+    shown = sys.stderr.isatty()
+    muted = not shown and not bars.are_progress_bars_disabled()
+    if muted:
+        bars.disable_progress_bars()
+    try:
+        yield
+    except Exception:
+        if shown:
+            sys.stderr.write("\n")
+        raise
+    finally:
+        if muted:
+            bars.enable_progress_bars()
 
 
 def _sheet(model: Model, folder: Path) -> Path | None:

@@ -43,7 +43,7 @@ from .memory import check_memory
 from .precision import decide
 from .processes.sharding import asked_by_launcher
 from .processes.team import Team
-from .record.folder import CONFIG, check_same, held, identity, is_run, new_folder, write_config
+from .record.folder import CONFIG, check_same, held, identity, is_run, new_folder, saving, write_config
 from .record.report import predicted, worst, write_report, write_samples
 from .record.state import load_state
 from .record.summary import Summary
@@ -167,15 +167,18 @@ def _origin(network: Network, config: RunConfig, folder: Path, *, licence: str, 
 def _finish(trainer: Trainer, data: RunData, folder: Path, precision: str) -> Summary:
     """Score the best checkpoint on the test images and write the samples and the report; `precision` says why it was that one, too."""
     best = Model(*load_network(folder / BEST)).to(trainer.device).eval()
+    written = best.description
     if trainer.config.training.calibrate and data.validation:
-        best = _calibrated(best, data.validation, folder)
+        best = _calibrated(best, data.validation)
     config = best.config
     metrics = trainer.task.metrics
     test = score(best, data.test, metrics, skip_unreadable=config.data.unreadable == "skip") if data.test else {}
     baselines = dict(data.baselines(trainer.task.primary_metric))
-    if test:  # what nothing was chosen by, for whoever gets the file alone
-        measured = {"test": _finite(test), "baselines": _finite(baselines)}
-        write_checkpoint(folder / BEST, best.network.state_dict(), {**best.description, **measured})
+    measured = {"test": _finite(test), "baselines": _finite(baselines)} if test else {}
+    description = {**best.description, **measured}  # what nothing was chosen by, for whoever gets the file alone
+    if description != written:  # a run that had ended and is looked at again keeps its file
+        with saving(folder):
+            write_checkpoint(folder / BEST, best.network.state_dict(), description)
     pictures = data.test or data.validation
     shown = predicted(best, pictures) if pictures else {}
     samples = write_samples(folder / "samples", shown) if shown else None
@@ -194,14 +197,13 @@ def _finite(scores: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in scores.items() if math.isfinite(value)}
 
 
-def _calibrated(model: Model, validation: Images, folder: Path) -> Model:
-    """The best checkpoint with the temperature that suits the validation images, on the disk too."""
+def _calibrated(model: Model, validation: Images) -> Model:
+    """The best checkpoint with the temperature that suits the validation images."""
     plain = Model(with_prediction(model.config, {"temperature": 1.0}), model.network).to(model.device).eval()
     readable_ones = readable(validation, range(len(validation)), skip=model.config.data.unreadable == "skip")
     fitted = fit_temperature((plain.predict(image).probability, mask) for _, (image, mask) in readable_ones)
     config = with_prediction(model.config, {"temperature": fitted.temperature})
     description = {**model.description, "config": config.model_dump(mode="json"), "calibration": asdict(fitted)}
-    write_checkpoint(folder / BEST, model.network.state_dict(), description)
     told = "temperature %.2f fitted on %d validation images: cross entropy %.3f, without it %.3f"
     logger.info(told, fitted.temperature, fitted.images, fitted.after, fitted.before)
     return Model(config, model.network, description).to(model.device).eval()

@@ -48,6 +48,8 @@ class HubServer:
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     """Method, path and range of all requests."""
     uploaded: dict[str, bytes] = field(default_factory=dict)
+    cut_uploads: int = 0
+    """How many of the uploads to come are cut off in their middle."""
 
     def add(self, name: str, files: dict[str, bytes], **options: Any) -> Repository:
         self.repositories[name] = Repository(files, **options)
@@ -147,6 +149,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         self._note()
+        if self.owner.cut_uploads:
+            self.owner.cut_uploads -= 1
+            self.rfile.read(int(self.headers.get("Content-Length", 0)) // 2)
+            self.close_connection = True
+            self.connection.close()
+            return
         content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         oid = self._path.rpartition("/")[2]
         if hashlib.sha256(content).hexdigest() != oid:
