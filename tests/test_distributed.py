@@ -24,11 +24,15 @@ from support.training import TINY, run, saved
 from torch import Tensor
 
 import focus_framework as focus
+from focus_framework.checkpoint import describe, write_checkpoint
+from focus_framework.config.layers import resolve
 from focus_framework.data.augment import Augmentation
 from focus_framework.data.dataset import PracticeImages, TrainingSamples, batches
 from focus_framework.errors import ConfigError
+from focus_framework.model.build import build_network
 from focus_framework.plugin.registry import registry
 from focus_framework.training.processes.sharding import asked_by_launcher
+from focus_framework.training.processes.unused import without_gradient
 from focus_framework.training.update import share_of_batch
 
 SETTINGS = {
@@ -324,3 +328,41 @@ def test_a_batch_that_cannot_be_shared_says_what_could() -> None:
     with pytest.raises(ConfigError, match=r"a batch of 4 cannot be shared by 3 process.*multiple of 3"):
         share_of_batch(tiny(**{"training.batch_size": 4}).config, 3)
     assert share_of_batch(tiny(**{"training.batch_size": 12, "training.accumulate": 2}).config, 3) == 4
+
+
+FROM_PARENT = """
+import json, sys
+from pathlib import Path
+from support.training import TINY
+from focus_framework.training.plan import plan
+from focus_framework.training.run import train
+
+parent, folder = Path(sys.argv[1]), Path(sys.argv[2])
+routine = {name: value for name, value in TINY.items() if name.startswith(("training.", "data.", "loss."))}
+for name, more in {"all": {}, "frozen": {"backbone.frozen": True}}.items():
+    settings = {**routine, "training.steps": 2, "decoder.layers": 3, "data.validation_limit": 1, "init": str(parent), **more}
+    train(*plan("shadow", options=settings), folder / name)
+"""
+
+
+def test_from_a_checkpoint_with_parts_that_are_new_frozen_or_never_run(tmp_path: Path) -> None:
+    """The last norm of `pit_ti_224` is there and is not run: no gradient ever comes for it."""
+    settings = {name: value for name, value in TINY.items() if not name.startswith("backbone.options.")}
+    resolved = resolve("shadow", options={**settings, "backbone.name": "pit_ti_224", "backbone.weights": "none", "enhancer.name": "none"})
+    entry = registry().find_task("shadow")
+    torch.manual_seed(0)
+    network = build_network(resolved.config)
+    assert without_gradient(network, 64) == ["encoder.backbone.body.body.norm.weight", "encoder.backbone.body.body.norm.bias"]
+    parent = tmp_path / "parent.safetensors"
+    write_checkpoint(parent, network.state_dict(), describe(resolved.config, network, entry, entry.get().pairs()))
+    program = tmp_path / "program.py"
+    program.write_text(FROM_PARENT)
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(Path(__file__).parent)}
+    call = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(program), str(parent), str(tmp_path)]
+    ended = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=500)
+    assert ended.returncode == 0, ended.stderr[-9000:]
+    before, tuned = load_file(parent), {name: load_file(tmp_path / name / "checkpoint.safetensors") for name in ("all", "frozen")}
+    body = [name for name in before if name.startswith("encoder.backbone.") and ".body.norm." not in name]
+    assert not any(torch.equal(tuned["all"][name], before[name]) for name in body if name.endswith("qkv.weight"))
+    assert all(torch.equal(tuned["frozen"][name], before[name]) for name in body)
+    assert [line["step"] for name in tuned for line in lines(tmp_path / name)] == [1, 2, 1, 2]

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -24,6 +25,7 @@ from .norms import spare_single_values
 from .optimizer import build_optimizer, set_rate
 from .processes.sharding import share_out, take_optimizer_state, take_state, whole_optimizer_state, whole_state
 from .processes.team import Team, synchronise_norms
+from .processes.unused import without_gradient
 from .randomness import Draws, seed_step
 
 TERMS = ("clip", "label", "mask", "box")
@@ -62,6 +64,9 @@ class Update:
             self.refiner.to(device)
         others = list(self.refiner.parameters()) if self.refiner else []
         self.optimizer = build_optimizer(model.network, others, config)
+        if team.size > 1 and not team.shards and team.told(bool(without_gradient(model.network, config.preprocessing.size))):
+            # Else each process would wait for gradients that never come; looking for them takes time in every step.
+            accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
         # What is sharded averages its gradients by itself; the rest is wrapped so that it does.
         self.network = accelerator.prepare_model(model.network, evaluation_mode=team.shards)
         alone = team.shards or not any(parameter.requires_grad for parameter in others)  # without gradients there is nothing to average
