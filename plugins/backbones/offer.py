@@ -15,13 +15,16 @@ from typing import Any
 import timm
 import torch
 from timm.models._features import FeatureGetterNet, FeatureInfo
+from torch.overrides import TorchFunctionMode
 
 from focus_framework import ConfigError
 
 MULTIPLE = 32
 """Height and width of what the framework hands in."""
-ANY_SIZE: tuple[Mapping[str, Any], ...] = ({}, {"dynamic_img_size": True}, {"strict_img_size": False})
-"""The ways in which timm's networks are told to take any size; the first are those that need no telling."""
+ANY_SIZE: tuple[Mapping[str, Any], ...] = ({}, {"dynamic_img_size": True}, {"strict_img_size": False}, {"global_pool": "none"})
+"""The ways in which timm's networks are told to take any size; the first are those that need no telling, the last those that only
+pool squares of patches (Gemma's)."""
+RANDOM = (torch.Tensor.uniform_, torch.Tensor.normal_, torch.Tensor.erfinv_)
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,18 @@ def _tried(
     except RuntimeError as error:
         if "meta tensor" not in str(error):
             raise
-    return _run(body(), whole, arguments, size, image_size)  # it looks at its numbers on the way
+    with _Unfilled():
+        looking = body()
+    return _run(looking, whole, arguments, size, image_size)  # it looks at its numbers on the way
+
+
+class _Unfilled(TorchFunctionMode):
+    """Parameters are not drawn at random, which takes most of the time where there are many; those that are computed are."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function in RANDOM or getattr(function, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **(kwargs or {}))
 
 
 def _run(body: Any, whole: bool, arguments: Mapping[str, Any], size: int | None, image_size: int) -> Offer:
