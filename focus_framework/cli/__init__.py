@@ -11,11 +11,12 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -78,22 +79,29 @@ def _accept_debug(command: click.Command) -> None:
         for parameter in command.params:
             if isinstance(parameter.type, click.types.IntParamType | click.types.FloatParamType):
                 parameter.type = _bounded(parameter.type)
+            elif isinstance(parameter.type, click.Path) and not parameter.type.file_okay:
+                parameter.type = _checked(parameter.type, lambda path: Path(path).is_dir() or not os.path.lexists(path), "{} is no folder.")
     for child in command.commands.values() if isinstance(command, click.Group) else ():
         _accept_debug(child)
 
 
 def _bounded(kind: click.ParamType[Any]) -> click.ParamType[Any]:
-    """The same type, for finite numbers of 63 bits."""
-    bounded, convert = copy(kind), kind.convert
+    """The same type, for finite numbers of 63 bits; NaN is below none."""
+    return _checked(kind, lambda number: abs(number) < BEYOND, "{} is no number that can be used.")
+
+
+def _checked(kind: click.ParamType[Any], right: Callable[[Any], bool], otherwise: str) -> click.ParamType[Any]:
+    """The same type, for values that are right; `otherwise` says of others what is wrong. click's own folders may be pipes."""
+    narrower, convert = copy(kind), kind.convert
 
     def checked(value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
-        number = convert(value, parameter, context)
-        if not abs(number) < BEYOND:  # true for NaN too
-            kind.fail(f"{value} is no number that can be used.", parameter, context)
-        return number
+        converted = convert(value, parameter, context)
+        if not right(converted):
+            kind.fail(otherwise.format(value), parameter, context)
+        return converted
 
-    bounded.__dict__["convert"] = checked
-    return bounded
+    narrower.__dict__["convert"] = checked
+    return narrower
 
 
 class LazyGroup(click.Group):

@@ -358,7 +358,7 @@ def _late() -> Iterator[Case]:
         )
         # The launcher has its own report of dead processes: ours are the lines that begin with error.
         script = f"{launched} --device cpu 2> all; code=$?; grep -m1 '^error: ' all >&2; exit $code"
-        yield replace(one, script=script, arguments=(), named=("refiner oddity: late() raised ValueError: my own words",), limit=240, heavy=True,
+        yield replace(one, script=script, arguments=(), named=("raised ValueError: my own words",), limit=240, heavy=True,
                       leaves=(*RUN, "work/all"))  # fmt: skip
     scoring = LATE.format(owner="Odd", function="run", after=4, line="if not self.training: raise ValueError('in scoring')")
     yield _network("a backbone that raises while the run is scored", calls["backbone"][2], WRONG, change=scoring)
