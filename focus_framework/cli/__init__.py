@@ -151,13 +151,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if sys.__stderr__ and not faulthandler.is_enabled():
         faulthandler.enable(sys.__stderr__)  # so that a crash of native code shows where it happened
     code: Any = None
+    from .common import keep_stdout, keep_streams
+
+    keep_streams()
     try:
         _refuse_empty(arguments)
         if "--json" in arguments:
-            from .common import keep_stdout
-
             keep_stdout()
         if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            sys.unraisablehook = _interrupt_again
             signal.signal(signal.SIGINT, _interrupt)  # elsewhere Python allows no handlers; a script's background stays deaf
         if "--debug" not in arguments and not sys.warnoptions:
             warnings.simplefilter("ignore")  # what libraries tell their developers; our own goes through the log
@@ -178,6 +180,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise Interrupted
+
+
+def _interrupt_again(lost: sys.UnraisableHookArgs) -> None:
+    """Where Python itself was in the middle of something, as in an import, it shows an exception and goes on: then ask once more."""
+    if isinstance(lost.exc_value, Interrupted) and hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, _interrupt)
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        return
+    sys.__unraisablehook__(lost)
 
 
 def _drop(*streams: Any) -> None:

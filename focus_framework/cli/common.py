@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import logging
 import os
 import sys
@@ -63,9 +65,12 @@ def _numbers(context: click.Context, parameter: click.Parameter, value: str | No
 
 def print_json(result: Mapping[str, Any]) -> None:
     """One JSON object on stdout. Numbers that JSON does not have (NaN, infinite) become null, paths become strings."""
-    from pydantic_core import to_json
+    from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
-    text = to_json(result, inf_nan_mode="null").decode()
+    try:
+        text = to_json(result, inf_nan_mode="null").decode()
+    except PydanticSerializationError:  # the name of a file that is no text; JSON's escapes keep it as Python has it
+        text = json.dumps(to_jsonable_python(result, inf_nan_mode="null"))
     if _kept is None:
         click.echo(text)
         return
@@ -91,6 +96,27 @@ def keep_stdout() -> None:
 def note(text: str) -> None:
     """A line for the person, on stderr."""
     click.echo(text, err=True)
+
+
+class _Tolerant(io.FileIO):
+    """A stream that may be full or closed: what cannot be written is lost, and the work goes on."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
+def keep_streams() -> None:
+    """Let the process work on where stdout or stderr is closed, or stderr is full. Without a stream `print` would write to the other."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8")  # noqa: PTH123, SIM115 - lives as long as the process
+            setattr(sys, name, stream)
+    if sys.stderr is sys.__stderr__ and sys.stderr is not None:
+        quiet = io.BufferedWriter(_Tolerant(sys.stderr.fileno(), "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(quiet, encoding=sys.stderr.encoding, errors="backslashreplace", line_buffering=True)
 
 
 class _Stderr(logging.Handler):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -58,7 +59,10 @@ def list_(task_plugin: str | None, data_root: str | None, as_json: bool) -> None
         print_json({"datasets": [row.as_json() for row in rows]})
         return
     below = published.data_root(data_root)
-    note(f"below {below.absolute()}:")
+    place = below
+    with suppress(OSError):  # the working folder is gone
+        place = below.absolute()
+    note(f"below {place}:")
     table = Table("data set", "task", "split", box=None)
     table.add_column("pairs", justify="right")
     table.add_column("complete", justify="right")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -108,6 +109,8 @@ def write_predictions(
             drawn = {folder / f"{source.name}.png": render(form, result) for form, folder in folders.items()}
             _write_all(drawn)
         except (DataError, OSError, MemoryError) as error:
+            if _takes_no_more(error):  # nor would it any of the others
+                raise
             failed(source, error)
         else:
             report.written[source.path] = list(drawn)
@@ -118,6 +121,12 @@ def write_predictions(
     if "rle" in forms and report.written:
         coco.write(out / RLE_FILE)
     return report
+
+
+def _takes_no_more(error: Exception) -> bool:
+    """Whether the disk is full or may only be read."""
+    system = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(system, OSError) and system.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def _predict(

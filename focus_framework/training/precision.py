@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -15,6 +14,7 @@ from ..inference.device import choose_device
 from ..inference.precision import Choice, choose
 from ..model.build import build_network
 from ..model.losses import Targets, losses
+from .processes.team import launched
 from .randomness import Draws
 
 IMAGES = 4
@@ -34,7 +34,7 @@ def decide(resolved: Resolved) -> tuple[Resolved, Choice | None]:
 
 
 def _choose(config: RunConfig) -> Choice:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if launched() > 1:
         return Choice("fp32", "several processes make no trial, since they might disagree; --precision bf16 says it for all")
     device = choose_device(config.training.device)
     random = torch.get_rng_state()

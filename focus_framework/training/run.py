@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -42,7 +41,7 @@ from .loop import BEST, LATEST, Progress, Trainer
 from .memory import check_memory
 from .precision import decide
 from .processes.sharding import asked_by_launcher
-from .processes.team import Team
+from .processes.team import Team, launched
 from .record.folder import CONFIG, check_same, held, identity, is_run, new_folder, saving, write_config
 from .record.report import predicted, worst, write_report, write_samples
 from .record.state import load_state
@@ -218,7 +217,7 @@ def begin(config: RunConfig) -> tuple[Accelerator, Team]:
         raise ConfigError("--precision fp16 needs a GPU; on a CPU use fp32 or bf16")
     if precision == "bf16" and not half_precision(device):
         logger.warning("%s has no arithmetic in bf16, so training in it may be slower than with --precision fp32", device)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = launched()
     if device.type != "cpu" and device.index is not None:
         if processes > 1:
             raise ConfigError(f"each process takes a GPU of its own; --device {device.type} instead of {device} lets them")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,7 +19,7 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ...errors import FocusError
+from ...errors import ConfigError, FocusError
 from .stopping import StoppedError
 
 PATIENCE = timedelta(hours=6)
@@ -98,6 +99,14 @@ class Team:
                 f"process {self.rank} of {self.size} lost another one, which may have said why; "
                 f"focus train --resume {folder} resumes from the last checkpoint"
             ) from error
+
+
+def launched() -> int:
+    """How many processes the launcher has started."""
+    given = os.environ.get("WORLD_SIZE", "1")
+    if not given.isdecimal() or int(given) < 1:
+        raise ConfigError(f"the variable WORLD_SIZE is {given!r}; it is the number of processes, which a launcher sets. Unset it")
+    return int(given)
 
 
 def _hang_up() -> None:
