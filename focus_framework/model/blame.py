@@ -21,8 +21,11 @@ Parts = Mapping[str, object]
 
 
 @contextmanager
-def naming_plugins(parts: Parts, *, otherwise: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """A block in which networks of plugins run. What one of them raises becomes a `PluginError`. For an error that is not out of one of
+def naming_plugins(
+    parts: Parts, *, passing: Callable[[BaseException], bool] = lambda error: False, otherwise: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """A block in which networks of plugins run. What one of them raises becomes a `PluginError`, but for too little memory and what
+    `passing` says is no fault of theirs. For an error that is not out of one of
     them, but perhaps of what one gave, `otherwise` is asked, which may raise such an error itself."""
     try:
         with printing_to_stderr():
@@ -30,7 +33,7 @@ def naming_plugins(parts: Parts, *, otherwise: Callable[[], None] = lambda: None
     except FocusError:
         raise
     except BaseException as error:
-        if is_interruption(error) or is_memory_short(error):
+        if is_interruption(error) or is_memory_short(error) or passing(error):
             raise
         if found := _blamed(error, parts):
             raise PluginError(f"{found[0]}: {found[1]} raised {reason(error)}") from error

@@ -124,7 +124,7 @@ class Update:
         set_rate(self.optimizer, rate)
         self.prepared.zero_grad(set_to_none=True)
         try:
-            with naming_plugins(self.parts_of_plugins, otherwise=lambda: self._look_at_plugins(batch)):
+            with naming_plugins(self.parts_of_plugins, passing=self.team.is_loss, otherwise=lambda: self._look_at_plugins(batch)):
                 terms = self.gradients(batch, step)
         except (RuntimeError, MemoryError) as error:
             if not is_memory_short(error):

@@ -87,13 +87,17 @@ class Team:
         if self._group:
             dist.barrier(group=self._group)
 
+    def is_loss(self, error: BaseException) -> bool:
+        """Whether that is what breaks, anywhere in a step, where another process is gone."""
+        return self.size > 1 and isinstance(error, RuntimeError) and (isinstance(error, dist.DistError) or bool(_LOST.search(str(error))))
+
     @contextmanager
     def noticing_loss(self, folder: Path) -> Iterator[None]:
         """That another process is gone, as a `LostError` instead of whatever breaks when it is talked to."""
         try:
             yield
         except RuntimeError as error:
-            if self.size == 1 or not (isinstance(error, dist.DistError) or _LOST.search(str(error))):
+            if not self.is_loss(error):
                 raise
             raise LostError(
                 f"process {self.rank} of {self.size} lost another one, which may have said why; "
