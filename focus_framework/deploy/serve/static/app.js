@@ -54,6 +54,7 @@ const sentence = text => text && `${text[0].toUpperCase()}${text.slice(1).replac
 async function take(files) {
   const images = [...files].filter(file => file.type.startsWith("image/") || !file.type);
   if (!images.length && [...files].length) return complain(new Error("None of these files is an image."));
+  await started; // who drops an image at once is not turned away
   if (!told) return complain(new Error("The service does not answer. Is focus serve still running?"));
   const added = images.map(file => ({ file, name: unique(file.name.replace(/\.[^.]*$/, "") || "image"), state: "waiting", strokes: [], key: ++number }));
   items.push(...added);
@@ -507,4 +508,4 @@ addEventListener("keydown", event => {
 });
 
 moveDivider(50);
-start();
+const started = start();
