@@ -12,6 +12,7 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from .evaluation.measure import evaluate
+    from .inference.many.predicting import predict_many
     from .inference.model import Model, Result, Results, load
     from .model.plain import build, losses
     from .training.session import Run, configure, train
@@ -43,6 +44,7 @@ __all__ = [
     "hookimpl",
     "load",
     "losses",
+    "predict_many",
     "train",
 ]
 
@@ -51,6 +53,7 @@ _HEAVY = {
     "Model": "inference.model",
     "Result": "inference.model",
     "Results": "inference.model",
+    "predict_many": "inference.many.predicting",
     "build": "model.plain",
     "losses": "model.plain",
     "evaluate": "evaluation.measure",

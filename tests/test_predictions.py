@@ -14,8 +14,10 @@ from PIL import Image
 
 from focus_framework import ConfigError, DataError
 from focus_framework.files.coco import run_lengths
+from focus_framework.inference.many.listing import Listing
+from focus_framework.inference.many.predicting import write_predictions
 from focus_framework.inference.model import Result
-from focus_framework.inference.outputs import FORMS, Source, find_sources, parse_forms, write_predictions
+from focus_framework.inference.outputs import FORMS, parse_forms
 
 RED = SimpleNamespace(stream=lambda images, batch_size: (Result((image[..., 0] / 255).astype(np.float32), image) for image in images))
 
@@ -37,16 +39,16 @@ def block(height: int = 20, width: int = 30) -> np.ndarray[Any, Any]:
 
 
 def files(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")}
 
 
 def test_every_form_holds_what_it_says(tmp_path: Path) -> None:
     source = picture(tmp_path / "in" / "cat.png")
     out = tmp_path / "out"
-    report = write_predictions(RED, find_sources([source]), out, forms=FORMS, category="shadow")
+    report = write_predictions(RED, Listing([source]), out, forms=FORMS, category="shadow")
     assert files(out) == {"mask/cat.png", "binary/cat.png", "cutout/cat.png", "overlay/cat.png", "rle.json"}
-    assert {str(path.relative_to(out)) for path in report.written[source]} == files(out)
-    assert report.failed == {}
+    assert {str(path.relative_to(out)) for path in dict(report.files())[source]} == files(out)
+    assert report.failed == 0
 
     mask = cv2.imread(str(out / "mask" / "cat.png"), cv2.IMREAD_UNCHANGED)
     assert mask.shape == (20, 30)
@@ -76,7 +78,7 @@ def test_rle_is_a_coco_data_set(tmp_path: Path) -> None:
     first, empty = picture(tmp_path / "a.png"), tmp_path / "b.png"
     Image.new("RGB", (8, 6)).save(empty)
     out = tmp_path / "out"
-    write_predictions(RED, find_sources([first, empty]), out, forms=["rle"], category="shadow")
+    write_predictions(RED, Listing([first, empty]), out, forms=["rle"], category="shadow")
     assert files(out) == {"rle.json"}
     table = json.loads((out / "rle.json").read_text())
     assert table["images"] == [
@@ -98,30 +100,32 @@ def test_run_lengths_can_be_undone(share: float) -> None:
 
 
 def test_one_form_lies_in_the_folder_itself(tmp_path: Path) -> None:
-    write_predictions(RED, find_sources([picture(tmp_path / "cat.jpeg")]), tmp_path / "out")
+    write_predictions(RED, Listing([picture(tmp_path / "cat.jpeg")]), tmp_path / "out")
     assert files(tmp_path / "out") == {"cat.png"}
 
 
 def test_images_of_one_stem_get_names_of_their_own(tmp_path: Path) -> None:
     paths = [picture(tmp_path / name) for name in ("a/cat.png", "b/cat.png", "b/Cat.bmp", "b/cat-2.png")]
-    sources = find_sources([paths[0], tmp_path / "b"])
-    assert [source.path for source in sources] == [paths[0], paths[2], paths[3], paths[1]]
-    assert [source.name for source in sources] == ["cat", "Cat-2", "cat-2-2", "cat-3"]
-    report = write_predictions(RED, sources, tmp_path / "out")
+    report = write_predictions(RED, Listing([paths[0], tmp_path / "b"]), tmp_path / "out")
+    assert list(report.files()) == [
+        (path, [tmp_path / "out" / f"{name}.png"])
+        for path, name in zip([paths[0], paths[2], paths[3], paths[1]], ["cat", "Cat-2", "cat-2-2", "cat-3"], strict=True)
+    ]
     assert len(files(tmp_path / "out")) == 4
-    assert report.written[paths[1]] == [tmp_path / "out" / "cat-3.png"]
 
 
 def test_a_image_named_twice_is_predicted_once(tmp_path: Path) -> None:
     path = picture(tmp_path / "in" / "cat.png")
-    assert find_sources([path, tmp_path / "in", tmp_path / "in" / ".." / "in" / "cat.png"]) == [Source(path, "cat")]
+    (tmp_path / "link.png").symlink_to(path)
+    listing = Listing([path, tmp_path / "in", tmp_path / "in" / ".." / "in" / "cat.png", tmp_path / "link.png"])
+    assert [found.path for found in listing] == [path]
 
 
 def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
     picture(tmp_path / "below" / "cat.png")
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(DataError, match="has no images"):
-        find_sources([tmp_path])
+        Listing([tmp_path])
 
 
 def test_one_bad_image_among_many(tmp_path: Path) -> None:
@@ -130,11 +134,12 @@ def test_one_bad_image_among_many(tmp_path: Path) -> None:
     bad.write_bytes(good[0].read_bytes()[:60])
     done: list[str] = []
     report = write_predictions(
-        RED, find_sources([tmp_path / "in"]), tmp_path / "out", forms=["mask", "rle"], on_done=lambda source: done.append(source.name)
+        RED, Listing([tmp_path / "in"]), tmp_path / "out", forms=["mask", "rle"], on_done=lambda entry, *_: done.append(entry.name)
     )
-    assert list(report.written) == good
-    assert list(report.failed) == [bad]
-    assert "b.png" in report.failed[bad]
+    assert [path for path, _ in report.files()] == good
+    ((path, error),) = report.failures()
+    assert path == bad
+    assert "b.png" in error
     assert files(tmp_path / "out") == {"a.png", "c.png", "rle.json"}
     assert [image["file_name"] for image in json.loads((tmp_path / "out" / "rle.json").read_text())["images"]] == ["a.png", "c.png"]
     assert done == ["a", "b", "c"]
@@ -143,9 +148,9 @@ def test_one_bad_image_among_many(tmp_path: Path) -> None:
 def test_what_fails_while_it_is_written_leaves_nothing_behind(tmp_path: Path) -> None:
     source = picture(tmp_path / "cat.png")
     (tmp_path / "out" / "overlay" / "cat.png").mkdir(parents=True)  # a folder where the file should go
-    report = write_predictions(RED, find_sources([source]), tmp_path / "out", forms=["mask", "overlay"])
-    assert report.written == {}
-    assert list(report.failed) == [source]
+    report = write_predictions(RED, Listing([source]), tmp_path / "out", forms=["mask", "overlay"])
+    assert list(report.files()) == []
+    assert [path for path, _ in report.failures()] == [source]
     assert files(tmp_path / "out") == set()
 
 
@@ -154,7 +159,7 @@ def test_predictions_never_replace_the_images(tmp_path: Path) -> None:
     before = source.read_bytes()
     (tmp_path / "elsewhere").symlink_to(tmp_path)
     with pytest.raises(ConfigError, match="would replace an image"):
-        write_predictions(RED, find_sources([source]), tmp_path / "elsewhere")
+        write_predictions(RED, Listing([source]), tmp_path / "elsewhere")
     assert source.read_bytes() == before
 
 
@@ -164,5 +169,5 @@ def test_forms_may_be_repeated_and_joined_by_commas() -> None:
 
 def test_an_unknown_form_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no form 'masks'; known: mask, binary"):
-        write_predictions(RED, find_sources([picture(tmp_path / "cat.png")]), tmp_path / "out", forms=["masks"])
+        write_predictions(RED, Listing([picture(tmp_path / "cat.png")]), tmp_path / "out", forms=["masks"])
     assert not (tmp_path / "out").exists()

@@ -29,7 +29,8 @@ from focus_framework.deploy.serve.collection import collecting
 from focus_framework.deploy.serve.models import card, load_all, names_of
 from focus_framework.deploy.serve.settings import Access, access_for, read_token
 from focus_framework.errors import DeviceError, WeightsError
-from focus_framework.inference.outputs import find_sources, write_predictions
+from focus_framework.inference.many.listing import Listing
+from focus_framework.inference.many.predicting import write_predictions
 from focus_framework.model.build import build_network
 from focus_framework.plugin.registry import registry
 
@@ -67,7 +68,7 @@ def test_masks_have_the_bytes_that_predict_writes(checkpoint: Path, tmp_path: Pa
     for number, content in enumerate(contents):
         (tmp_path / "in" / f"{number}.jpg").write_bytes(content)
     forms = ["mask", "binary", "cutout", "overlay"]
-    write_predictions(load(checkpoint, device="cpu"), find_sources([tmp_path / "in"]), tmp_path / "out", forms=forms, batch_size=1)
+    write_predictions(load(checkpoint, device="cpu"), Listing([tmp_path / "in"]), tmp_path / "out", forms=forms, batch_size=1)
     made = service(*load_all([str(checkpoint)], device="cpu", prediction={}))
     client = client_of(made)
     for number, content in enumerate(contents):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import DataError
+
+BESIDE = re.compile(r"\.focus-[0-9a-f]{32}(\..*)?")
+"""Names of files that are being written."""
 
 
 @contextmanager
@@ -44,3 +48,13 @@ def _naming(path: Path, beside: Path) -> Iterator[None]:
         if error.errno is None or (error.filename and Path(os.fsdecode(error.filename)) not in (beside, *path.parents)):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a process that was killed had begun to write in a folder and those below it. Only for a folder in which nobody else
+    is writing now."""
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if BESIDE.fullmatch(name):
+                (Path(place) / name).unlink(missing_ok=True)

@@ -41,7 +41,9 @@ VALUES = {
 """What a required parameter of that name is given."""
 
 OUTPUT = re.compile(r"\b[Ww]rite\b|\bWhere to write|Folder of the run|The (picture|file|folder) to write")
-SOURCES = frozenset({"checkpoint", "file", "reference", "data", "photographs", "resume", "inputs", "images", "masks", "predictions"})
+SOURCES = frozenset(
+    {"checkpoint", "file", "reference", "data", "photographs", "resume", "inputs", "images", "masks", "predictions", "lists"}
+)
 FREE = frozenset({
     "data_root", "foreground_prompt", "background_prompt", "clip_model", "clip_weights", "backbone_weights", "debug", "host", "hosts", "title", "message",
 })  # fmt: skip

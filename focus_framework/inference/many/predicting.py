@@ -1,0 +1,257 @@
+"""Predicting whatever a listing names into a folder: what its journal says is missing, and no more."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import ConfigError, DataError
+from ...files.atomic import remove_leftovers
+from ...files.images import read_image
+from ...files.ownership import claimed
+from ..outputs import RLE_FILE, annotated, parse_forms, render, write_all, write_coco
+from .journal import DONE, FAILED, Entry, Journal, output_files, stamp
+from .listing import Listing
+from .pipeline import Ahead, Behind, Idle, threads
+
+if TYPE_CHECKING:
+    from ..model import Model, Result
+
+CATCHABLE = (DataError, OSError, MemoryError)
+"""What is wrong with one image or its file, and lets the others go on."""
+
+
+@dataclass
+class Report:
+    """What a call has done. The images are read from the journal, until another call writes to the same folder."""
+
+    journal: Journal
+    out: Path
+    forms: list[str]
+    total: int
+    """Images that the call named."""
+    before: int = 0
+    """Those that were done by a call before."""
+    seconds: float = 0.0
+    idle: float = 0.0
+    """Share of these seconds in which the network waited for reading or writing."""
+
+    @property
+    def done(self) -> int:
+        """Images that have predictions now."""
+        return self.journal.count(DONE)
+
+    @property
+    def failed(self) -> int:
+        return self.journal.count(FAILED)
+
+    def failures(self) -> Iterator[tuple[Path, str]]:
+        """The images that failed, and why."""
+        for entry in self.journal.failed():
+            yield entry.path, entry.error
+
+    def files(self, *, written: bool = False) -> Iterator[tuple[Path, list[Path]]]:
+        """The images that have predictions and their files; those `written` by this call alone, or all."""
+        for entry in self.journal.done():
+            if entry.written or not written:
+                yield entry.path, [*output_files(self.out, entry.name, self.forms), *([self.out / RLE_FILE] if "rle" in self.forms else [])]
+
+
+def predict_many(
+    images: str | Path | Iterable[str | Path] | Listing,
+    model: Model | str | Path,
+    out: str | Path,
+    *,
+    name: str = "",
+    forms: Sequence[str] = ("mask",),
+    recursive: bool = False,
+    batch_size: int = 8,
+    again: bool = False,
+    overwrite: bool = False,
+    on_done: Callable[[Entry, int, int], None] = lambda entry, done, total: None,
+) -> Report:
+    """``focus predict``: masks of any number of images, in files; a call given again does only what is missing or failed.
+
+    `images` are files, folders (with `recursive`, what is in their folders too, whose places are kept) and patterns such as
+    ``"photos/**/*.jpg"``. `model` is a loaded one, or what `load` takes; errors call it by its
+    `name`. `forms` are those of ``--save``. A journal in `out` knows what is
+    done, and by which model and settings: others are refused, `again` starts over. `overwrite` takes a folder that holds other files.
+    `on_done` is told each image (its ``path``, and its ``error`` or nothing), how many are settled and how many there are to do.
+
+    Raises `ConfigError` and `DataError` for what is wrong with the call; what is wrong with one image is in the report.
+    """
+    if not isinstance(images, Listing):
+        images = Listing([images] if isinstance(images, str | Path) else images, recursive=recursive)
+    parse_forms(forms)
+    if isinstance(model, str | Path):
+        from ..model import load
+
+        name = name or str(model)
+        model = load(model)
+    from .fingerprint import fingerprint
+
+    out = Path(out)
+    with claimed(out, "predictions", inputs=images.roots, overwrite=overwrite):
+        return write_predictions(
+            model,
+            images,
+            out,
+            forms=forms,
+            category=model.task,
+            batch_size=batch_size,
+            fingerprint=fingerprint(model, name),
+            again=again,
+            on_done=on_done,
+        )
+
+
+def write_predictions(
+    model: Model,
+    listing: Listing,
+    out: Path,
+    *,
+    forms: Sequence[str] = ("mask",),
+    category: str = "foreground",
+    batch_size: int = 8,
+    fingerprint: Mapping[str, Any] | None = None,
+    again: bool = False,
+    on_done: Callable[[Entry, int, int], None] = lambda entry, done, total: None,
+) -> Report:
+    """Predict images, `batch_size` at a time, and write each in every form: into `out`, or into a folder a form where there are
+    several.
+
+    The journal in `out` says which of them were done before, by the same `fingerprint` of model and settings; those are left alone.
+    `again` removes what it lists and starts over. All forms of an image are written or none; an image that cannot be read or written
+    is reported and the others go on. `rle` is one COCO file for all in the journal, `out`/rle.json, whose category is named
+    `category`. `on_done` is told each image, how many are settled and how many there are to do.
+
+    Raises `ConfigError` for an unknown form, for a folder of another model, and before anything is written where a prediction would
+    replace one of the images.
+    """
+    begin = time.perf_counter()
+    chosen = parse_forms(forms)
+    out.mkdir(parents=True, exist_ok=True)
+    with Journal(out, {**(fingerprint or {}), "forms": chosen}, again=again) as journal:
+        journal.add(listing, chosen)
+        _refuse_to_replace(journal, listing, out, chosen)
+        if journal.unfinished:
+            remove_leftovers(out)
+        before = journal.count(DONE)
+        report = Report(journal, out, chosen, len(listing), before)
+        try:
+            idle = _predict_all(model, journal, out, chosen, batch_size, len(listing) - before, on_done)
+        except sqlite3.OperationalError as error:  # the disk is full
+            raise DataError(f"cannot write the journal of {out}: {error}; the same command resumes") from error
+        if "rle" in chosen and journal.count(DONE, of_call=False):
+            write_coco(out / RLE_FILE, category, journal.coco)
+        report.seconds = time.perf_counter() - begin
+        report.idle = (idle.reading + idle.writing) / max(report.seconds, 1e-9)
+        journal.finish()
+    return report
+
+
+def _predict_all(
+    model: Model,
+    journal: Journal,
+    out: Path,
+    forms: list[str],
+    batch_size: int,
+    total: int,
+    on_done: Callable[[Entry, int, int], None],
+) -> Idle:
+    settled = 0
+    notes: dict[int, tuple[tuple[int, int] | None, dict[str, Any] | None]] = {}
+
+    def settle(entry: Entry, error: BaseException | None) -> None:
+        nonlocal settled
+        stamped, coco = notes.pop(entry.id, (None, None))
+        if error is None:
+            journal.mark_done(entry, len(forms), stamped, coco)
+        elif isinstance(error, CATCHABLE) and not _takes_no_more(error):
+            entry = replace(entry, error=str(error) or type(error).__name__)
+            journal.mark_failed(entry)
+        else:  # a full disk is nobody's image: nor would it take any of the others
+            raise error
+        settled += 1
+        on_done(entry, settled, total)
+
+    def write(entry: Entry, result: Result) -> None:
+        pictures = [form for form in forms if form != "rle"]
+        write_all(dict(zip(output_files(out, entry.name, forms), (render(form, result) for form in pictures), strict=True)))
+        if "rle" in forms:
+            notes[entry.id] = notes[entry.id][0], annotated(result)
+
+    waiting: deque[tuple[Entry, Exception | None]] = deque()
+    with ThreadPoolExecutor(threads(), "reader") as readers, ThreadPoolExecutor(threads(), "writer") as writers:
+        ahead = Ahead(journal.waiting(), _read, readers, count=2 * batch_size + threads(), size=_bytes_read)
+        behind = Behind(writers, settle)
+
+        def readable() -> Iterator[NDArray[np.uint8]]:
+            for entry, (picture, stamped) in ahead:
+                if isinstance(picture, Exception):
+                    waiting.append((entry, picture))
+                else:
+                    notes[entry.id] = stamped, None
+                    waiting.append((entry, None))
+                    yield picture
+
+        def tell_unreadable() -> None:
+            while waiting and waiting[0][1] is not None:
+                entry, error = waiting.popleft()
+                behind.tell(entry, error)  # type: ignore[arg-type]  # it is there: the line above looked
+
+        try:
+            for result in model.stream(readable(), batch_size=batch_size):
+                tell_unreadable()
+                entry, _ = waiting.popleft()
+                behind.give(entry, lambda entry=entry, result=result: write(entry, result), 7 * result.probability.size)  # type: ignore[misc]
+            tell_unreadable()
+        except BaseException:
+            readers.shutdown(wait=False, cancel_futures=True)
+            with suppress(BaseException):  # what was predicted is kept; the first error is the one to tell
+                behind.finish()
+            raise
+        behind.finish()
+    return Idle(ahead.waited, behind.waited)
+
+
+def _takes_no_more(error: BaseException) -> bool:
+    """Whether the disk is full or may only be read."""
+    system = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(system, OSError) and system.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def _read(entry: Entry) -> tuple[NDArray[np.uint8] | Exception, tuple[int, int] | None]:
+    stamped = stamp(entry.path)
+    try:
+        return read_image(entry.path), stamped
+    except CATCHABLE as error:
+        return error, stamped
+
+
+def _bytes_read(read: tuple[NDArray[np.uint8] | Exception, tuple[int, int] | None]) -> int:
+    return read[0].nbytes if isinstance(read[0], np.ndarray) else 0
+
+
+def _refuse_to_replace(journal: Journal, listing: Listing, out: Path, forms: list[str]) -> None:
+    real: dict[Path, str] = {}
+    for entry in journal.names():
+        for file in output_files(out, entry.name, forms):
+            if file.parent not in real:
+                if len(real) > 1000:  # folders of the output; no more of them in memory
+                    real.clear()
+                real[file.parent] = os.path.realpath(file.parent)
+            if os.fsencode(f"{real[file.parent]}/{file.name}") in listing:
+                raise ConfigError(f"the prediction of {entry.path} would replace an image in {file.parent}; choose another folder")
