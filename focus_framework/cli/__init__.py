@@ -31,6 +31,7 @@ COMMANDS = {
     "predict": ("predict:predict", "Write the masks of images, at the images' own size."),
     "evaluate": ("evaluate:evaluate", "Measure a checkpoint on data sets, or mask files against the true masks."),
     "serve": ("serve:serve", "Answer with masks over HTTP, and show a page for people."),
+    "explain": ("explain:explain", "Show what the network sees on the way from an image to its mask."),
     "data": ("data:data", "List known data sets; check, look at and make pairs of image and mask."),
     "checkpoint": ("checkpoint:checkpoint", "Show what a checkpoint holds; list, fetch, import and share."),
     "prompts": ("prompts:prompts", "Show the prompts of a task, and try prompts on examples."),

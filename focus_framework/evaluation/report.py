@@ -129,11 +129,11 @@ def best_median_worst(scores: Sequence[Score], metric: str, count: int = EXAMPLE
 
 def _card(score: Score, view: View, metric: str) -> Markup:
     tiles = {} if view.picture is None else {"image": view.picture}
-    tiles |= {"truth": view.truth.astype(np.uint8) * 255, "prediction": view.level, "errors": _errors(view)}
+    tiles |= {"truth": view.truth.astype(np.uint8) * 255, "prediction": view.level, "errors": error_map(view)}
     return page.card(score.name, tiles, f"{LABELS[metric]} {number(metric, score.values)}")
 
 
-def _errors(view: View) -> NDArray[np.uint8]:
+def error_map(view: View) -> NDArray[np.uint8]:
     """The image in grey, missed foreground blue and wrongly marked background red."""
     mask = view.level > 127
     ground = cv2.cvtColor(view.picture, cv2.COLOR_RGB2GRAY) if view.picture is not None else view.truth.astype(np.uint8) * 90

@@ -103,6 +103,28 @@ def cards(made: Iterable[Markup]) -> Markup:
     return _parts().cards(made)
 
 
+def strip(heading: str, images: Iterable[tuple[str, NDArray[np.uint8]]]) -> Markup:
+    """Small images in a row below a heading, each with its caption; their pixels stay sharp."""
+    return _parts().strip(heading, [_image(array, caption) for caption, array in images])
+
+
+def clickable(caption: str, image: NDArray[np.uint8], places: NDArray[np.float32], samples: NDArray[np.float32]) -> Markup:
+    """An image on which a click, or the arrow keys, choose one of `places` `[N, 2]`, a square grid row by row, and show what is sampled
+    from there: `samples` `[N, M, 4]`, x, y, a level and a weight. Places and samples are in 0..1 of the image; samples beyond it are
+    left at its edge."""
+
+    def coded(values: NDArray[np.float32]) -> str:
+        return base64.b64encode(np.rint(values.clip(0, 1) * 255).astype(np.uint8).tobytes()).decode()
+
+    scaled = samples.copy()
+    scaled[..., 2] /= 255
+    scaled[..., 3] /= max(float(samples[..., 3].max()), 1e-6)
+    _, data = cv2.imencode(".jpeg", image[..., ::-1])
+    source = f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
+    height, width = image.shape[:2]
+    return _parts().clickable(caption, width, height, source, coded(places), coded(scaled), samples.shape[1])
+
+
 def drawing(size: tuple[float, float], draw: Callable[[Figure], None]) -> Markup:
     """A figure of `size` inches that `draw` fills with axes, as SVG."""
     import matplotlib

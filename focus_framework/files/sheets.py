@@ -52,3 +52,27 @@ def contact_sheet(rows: Sequence[Sequence[ImageArray]], titles: Sequence[str] = 
             left = GAP + group * group_width + column * pitch + (cell - small.width) // 2
             sheet.paste(small, (left, top + line * pitch + (cell - small.height) // 2))
     return np.asarray(sheet)
+
+
+def captioned_sheet(rows: Sequence[tuple[str, Sequence[tuple[str, ImageArray]]]], *, cell: int = 170) -> ImageArray:
+    """Rows of images with a heading each, every image (as for `contact_sheet`) with its caption above, as one image `[H, W, 3]`."""
+    columns = max((len(images) for _, images in rows), default=1)
+    pitch, high = cell + GAP, TITLE + TITLE + cell + GAP
+    sheet = Image.new("RGB", (columns * pitch + GAP, len(rows) * high + GAP), PAPER)
+    draw, font, strong = ImageDraw.Draw(sheet), ImageFont.load_default(size=12), ImageFont.load_default(size=14)
+    for row, (heading, images) in enumerate(rows):
+        top = GAP + row * high
+        draw.text((GAP, top), heading, fill=(0, 0, 0), font=strong)
+        for column, (caption, picture) in enumerate(images):
+            left = GAP + column * pitch
+            draw.text((left, top + TITLE), caption, fill=INK, font=font)
+            small = _fitted(picture, cell)
+            sheet.paste(small, (left, top + 2 * TITLE))
+    return np.asarray(sheet)
+
+
+def _fitted(picture: ImageArray, cell: int) -> Image.Image:
+    """In a square of `cell` pixels, its shape kept; what has fewer pixels keeps their borders."""
+    image = Image.fromarray(picture).convert("RGB")
+    enlarged = max(image.size) < cell
+    return ImageOps.contain(image, (cell, cell), Image.Resampling.NEAREST if enlarged else Image.Resampling.BICUBIC)

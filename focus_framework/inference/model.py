@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, cast, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 import torch
@@ -33,6 +33,9 @@ from .inputs import ImageLike, as_array, is_batch, split_batch
 from .outputs import save
 from .precision import Choice, choose, computing_in
 from .views import predict_maps
+
+if TYPE_CHECKING:
+    from .explain import Explanation
 
 SHEET = 24
 """Results that a notebook shows."""
@@ -220,6 +223,16 @@ class Model(nn.Module):
         if is_batch(images):
             return Results(self.stream(split_batch(cast(Any, images)), batch_size=batch_size))
         return next(self.stream([images], batch_size=batch_size))
+
+    def explain(self, image: ImageLike, points: Sequence[tuple[float, float]] = ()) -> Explanation:
+        """What the network makes of an image on its way: edge image, features, masks of every head, where it looks.
+
+        `points` are places (x, y) in pixels of the image, from which the samples of deformable attention are wanted. Raises `DataError`
+        for what is no image, and for a point outside of it.
+        """
+        from .explain import explain
+
+        return explain(self, image, points)
 
     def stream(self, images: Iterable[ImageLike], *, batch_size: int = 8) -> Iterator[Result]:
         """`predict` for any number of images: they are read as they are needed, results come in order. Those of one prepared size go

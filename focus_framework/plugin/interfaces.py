@@ -296,6 +296,14 @@ class Prior(Protocol):
 
 
 @runtime_checkable
+class ShowsImage(Protocol):
+    """What a built prior may offer besides its maps, so that ``focus explain`` can show the image that it makes them from."""
+
+    def image_seen(self, image: Tensor) -> Tensor:
+        """Normalised images `[B, 3, H, W]` to what is made of them, RGB `[B, 3, H, W]` in 0..1."""
+
+
+@runtime_checkable
 class RefinerLoss(Protocol):
     """What a refiner plugin builds: an `nn.Module`. Its parameters, if any are trainable, are trained along."""
 

@@ -37,12 +37,15 @@ class CannyOverlay(nn.Module):
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> Tensor:
+        return (self.overlaid(image) - self.mean) / self.std
+
+    def overlaid(self, image: Tensor) -> Tensor:
+        """The edge image itself, RGB `[B, 3, H, W]` in 0..1."""
         picture = (image.float() * self.std + self.mean).clamp(0, 1)
         grey = kornia.color.rgb_to_grayscale(picture)
         # Without hysteresis, which asks the host after every pass whether to go on: weak edges stay, at half strength.
         _, edges = kornia.filters.canny(grey, self.low, self.high, kernel_size=(5, 5), sigma=(1.4, 1.4), hysteresis=False)
-        overlaid = (1 - self.strength) * picture + self.strength * edges
-        return (overlaid - self.mean) / self.std
+        return (1 - self.strength) * picture + self.strength * edges
 
 
 class ReleaseOverlay(nn.Module):
@@ -57,6 +60,10 @@ class ReleaseOverlay(nn.Module):
             return release_edge_images(pictures) / 255
         overlaid = [release_edge_image(picture) for picture in pictures.permute(0, 2, 3, 1).numpy()]
         return torch.from_numpy(np.stack(overlaid)).permute(0, 3, 1, 2).float() / 255
+
+    def overlaid(self, image: Tensor) -> Tensor:
+        """The edge image, RGB `[B, 3, H, W]` in 0..1."""
+        return self(image).flip(1)
 
 
 def release_edge_image(picture: np.ndarray) -> np.ndarray:
@@ -90,3 +97,8 @@ class EdgePrior(nn.Module):
         # Channels last: the convolutions are quicker on every device, and a map becomes tokens without a copy.
         features = self.trunk(self.overlay(image).contiguous(memory_format=torch.channels_last))
         return [project(level) for project, level in zip(self.project, features, strict=True)]
+
+    @torch.no_grad()
+    def image_seen(self, image: Tensor) -> Tensor:
+        """What `focus explain` shows of it: the edge image, RGB `[B, 3, H, W]` in 0..1."""
+        return self.overlay.overlaid(image)
