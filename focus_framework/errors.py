@@ -53,5 +53,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     more = len(names) - SHOWN
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if near:
+        # A slip of the fingers (plugin for plugins) leaves one name far nearer than the rest, which are then no help.
+        near = difflib.get_close_matches(name, near, n=3, cutoff=0.8) or near
         return f"did you mean {' or '.join(near)}?"
     return f"known: {', '.join(names[:SHOWN]) or 'none'}" + (f" and {more} more" if more > 0 else "")
