@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -24,6 +25,7 @@ from support.release import REFERENCE, released_shapes, released_state
 import focus_framework as focus
 from focus_framework import Checkpoint, WeightsError
 from focus_framework import cli as frame
+from focus_framework.checkpoint import download as download_module
 from focus_framework.checkpoint import hub as hub_module
 from focus_framework.checkpoint.known import find_known, obtain
 from focus_framework.checkpoint.release import TRAINING_ONLY
@@ -208,6 +210,31 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(hub: HubSer
     with pytest.raises(WeightsError, match=r"needs .* MB in .*, where 0.0 MB are free; make room, or set FOCUS_HOME"):
         hub_module.fetch(f"hf://{REPOSITORY}")
     assert not [path for method, path, _ in hub.requests if method == "GET" and "resolve" in path]
+
+
+def test_a_disk_that_fills_up_in_the_middle_keeps_what_came(
+    hub: HubServer, released: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = download_module._Counted.write
+
+    def full(self: download_module._Counted, chunk: bytes) -> int:
+        if self.tell() > 200_000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(self, chunk)
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(WeightsError, match="No space left on device; make room, or set FOCUS_HOME") as failure,
+    ):
+        patch.setattr(download_module._Counted, "write", full)
+        hub_module.fetch(f"hf://{REPOSITORY}")
+    assert "\n" not in str(failure.value)
+    [kept] = [path for path in (tmp_path / "focus").rglob("*") if path.is_file() and path.suffix != ".lock"]
+    assert kept.name.endswith(".partial")
+    hub.requests.clear()
+    assert hub_module.fetch(f"hf://{REPOSITORY}").read_bytes() == released
+    [where] = [where for method, path, where in hub.requests if method == "GET" and "resolve" in path]
+    assert int(where.removeprefix("bytes=").removesuffix("-")) > 200_000
 
 
 def test_a_name_that_nobody_knows_gets_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,5 @@
-"""A run that is killed (SIGKILL) at any moment, also while it writes a checkpoint, ends bit for bit as one that never was.
+"""A run that is killed (SIGKILL) at any moment, also while it writes a checkpoint, ends bit for bit as one that never was; so does one
+that fine-tunes, whether its parent is still there or not.
 
 The runs happen in a process of their own, which imports everything once and forks for each of them:
 ``python tests/test_training_kill.py FOLDER``.
@@ -8,10 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +37,16 @@ class Moments:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def watched_run(folder: Path, moments: Moments, *, resume: bool = False, workers: int = 0) -> None:
+def watched_run(folder: Path, moments: Moments, *, resume: bool = False, workers: int = 0, parent: Path | None = None) -> None:
     """A run in which every step, every half-written file, and every file before and after it gets its name is a moment."""
     import torch
-    from support.training import tiny
+    from support.training import TINY, tiny
 
     from focus_framework.checkpoint import format as checkpoint_format
     from focus_framework.files import atomic as files
     from focus_framework.plugin.registry import registry
     from focus_framework.training import run as module
+    from focus_framework.training.plan import plan
 
     def after(function: Callable[..., Any], what: str, where: int | None = None) -> Callable[..., Any]:
         def wrapped(*arguments: Any, **options: Any) -> Any:
@@ -64,7 +67,13 @@ def watched_run(folder: Path, moments: Moments, *, resume: bool = False, workers
         "data.validation_limit": 2,
     }
     module.write_report = lambda *arguments: None  # nobody looks at them here, and drawing takes longer than training
-    module.train(tiny(**settings), registry().find_task("shadow"), folder, resume=resume, on_progress=lambda progress: moments("step"))
+    resolved, task = tiny(**settings), registry().find_task("shadow")
+    if parent and resume:
+        resolved, task = plan(None, resume=folder)
+    elif parent:
+        routine = {key: value for key, value in TINY.items() if key.startswith(("training.", "data.", "loss."))}
+        resolved, task = plan("defocus", options={**routine, **settings, "init": str(parent)})
+    module.train(resolved, task, folder, resume=resume, on_progress=lambda progress: moments("step"))
 
 
 def forked(work: Callable[[], None]) -> int:
@@ -105,34 +114,39 @@ def main(folder: Path) -> None:
         status = forked(lambda run=run, moment=moment: watched_run(run, Moments(moment)))
         assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, f"moment {moment}: {status}"
         assert forked(lambda run=run: watched_run(run, Moments(), resume=True)) == 0, f"moment {moment} cannot go on"
-        done.append({"what": log[moment], "folder": str(run)})
+        done.append({"what": log[moment], "folder": str(run), "whole": str(whole)})
     killed = folder / "workers"
     forked(lambda: watched_run(killed, Moments(len(log) // 2)))
     assert forked(lambda: watched_run(killed, Moments(), resume=True, workers=2)) == 0
-    done.append({"what": "goes on with two loader processes", "folder": str(killed)})
+    done.append({"what": "goes on with two loader processes", "folder": str(killed), "whole": str(whole)})
+    parent, tuned, killed = folder / "parent.safetensors", folder / "tuned", folder / "killed-tuned"
+    shutil.copy(whole / "best.safetensors", parent)
+    assert forked(lambda: watched_run(tuned, Moments(), parent=parent)) == 0
+    assert os.WIFSIGNALED(forked(lambda: watched_run(killed, Moments(len(log) // 2), parent=parent)))
+    parent.unlink()
+    assert forked(lambda: watched_run(killed, Moments(), resume=True, parent=parent)) == 0
+    done.append({"what": "fine-tunes", "folder": str(killed), "whole": str(tuned)})
     print(json.dumps(done))
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[dict[str, str]]]]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
     folder = tmp_path_factory.mktemp("kill")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
     ended = subprocess.run([sys.executable, __file__, str(folder)], env=environment, capture_output=True, text=True, timeout=600)
     assert ended.returncode == 0, ended.stderr[-3000:]
-    yield folder / "whole", json.loads(ended.stdout.splitlines()[-1])
+    return json.loads(ended.stdout.splitlines()[-1])  # type: ignore[no-any-return]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-def test_a_killed_run_ends_bit_for_bit_as_one_that_was_not(runs: tuple[Path, list[dict[str, str]]]) -> None:
+def test_a_killed_run_ends_bit_for_bit_as_one_that_was_not(runs: list[dict[str, str]]) -> None:
     import torch
     from safetensors.torch import load_file
 
     from focus_framework.training.record.state import load_state
 
-    whole, killed = runs
-    assert len(killed) == MOMENTS + 1
-    assert {"half a state", "half a checkpoint", "step"} <= {run["what"] for run in killed}
-    expected = load_state(whole)
+    assert len(runs) == MOMENTS + 2
+    assert {"half a state", "half a checkpoint", "step"} <= {run["what"] for run in runs}
 
     def same(ours: Any, theirs: Any, where: str) -> None:
         if isinstance(theirs, dict):
@@ -147,9 +161,9 @@ def test_a_killed_run_ends_bit_for_bit_as_one_that_was_not(runs: tuple[Path, lis
         else:
             assert ours == theirs, where
 
-    for run in killed:
-        folder = Path(run["folder"])
-        state = load_state(folder)
+    for run in runs:
+        folder, whole = Path(run["folder"]), Path(run["whole"])
+        state, expected = load_state(folder), load_state(whole)
         for field in ("identity", "step", "update", "best", "scores", "stale"):
             same(getattr(state, field), getattr(expected, field), f"{run['what']}: {field}")
         for name in ("best.safetensors", "checkpoint.safetensors"):

@@ -54,7 +54,8 @@ def fetch(reference: str, on_bytes: OnBytes | None = None) -> Path:
         raise
     except Exception as error:  # the hub's client has errors of its own, its HTTP library others
         if isinstance(error, OSError) and error.errno:  # the disk's
-            raise WeightsError(f"{reference} cannot be written to {home()}: {error.strerror}; set FOCUS_HOME to another folder") from error
+            told = f"{reference} cannot be written to {home()}: {error.strerror}; make room, or set FOCUS_HOME to another folder"
+            raise WeightsError(told) from error
         here = fetched(reference)
         if here is None:
             hint = (
