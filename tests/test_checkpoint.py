@@ -180,6 +180,9 @@ class TestRefusals:
         (tmp_path / "text.safetensors").write_text("a poem, which is no weights at all")
         with pytest.raises(WeightsError, match=r"text\.safetensors is not a complete"):
             open_checkpoint(tmp_path / "text.safetensors")
+        (tmp_path / "text.safetensors").rename(tmp_path / "text.pth")
+        with pytest.raises(WeightsError, match=r"text\.pth is neither a file of torch\.save nor a complete"):
+            open_checkpoint(tmp_path / "text.pth")
 
     def test_a_newer_format_and_a_configuration_that_does_not_fit(self, written: tuple[Path, torch.nn.Module]) -> None:
         with pytest.raises(WeightsError, match=r"of format 99.*update focus-framework"):

@@ -105,7 +105,10 @@ def _opened(path: str | Path, device: str) -> Iterator[Any]:
     try:
         file = safe_open(path, "pt", device=device)
     except SafetensorError as error:
-        raise WeightsError(f"{path} is not a complete .safetensors file; it may be truncated ({error}); fetch or copy it again") from error
+        kinds = "not" if path.suffix == ".safetensors" else "neither a file of torch.save nor"
+        raise WeightsError(
+            f"{path} is {kinds} a complete .safetensors file; it may be truncated ({error}); fetch or copy it again"
+        ) from error
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
     with file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +106,14 @@ def read_release(path: str | Path, *, task: str | None = None, name: str = "") -
         },
     }
     if named is None:
-        logger.warning(NO_TASK, path)
+        _tell_of_no_task(path.absolute())
     return Released(config, network, state, description)
+
+
+@cache
+def _tell_of_no_task(path: Path) -> None:
+    """Once: a run reads its parent several times."""
+    logger.warning(NO_TASK, path)
 
 
 def _configuration(settings: Mapping[str, Any], task: Entry, variant: str) -> RunConfig:
