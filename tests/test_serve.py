@@ -14,21 +14,29 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 from fastapi.testclient import TestClient
+from support.clip import write_model
 from support.serve import RedModel, picture, served, service
 from support.training import tiny
 
-from focus_framework import ConfigError, load
+from focus_framework import ConfigError, Prompts, load
 from focus_framework.checkpoint import describe, write_checkpoint
 from focus_framework.data.pairs import find_pairs
 from focus_framework.deploy.serve.app import create_app
 from focus_framework.deploy.serve.collection import collecting
+from focus_framework.deploy.serve.forms import png
+from focus_framework.deploy.serve.judging import open_judge
 from focus_framework.deploy.serve.models import card, load_all, names_of
-from focus_framework.deploy.serve.settings import Access, access_for, read_token
+from focus_framework.deploy.serve.service import Service
+from focus_framework.deploy.serve.settings import Access, Limits, access_for, read_token
+from focus_framework.deploy.serve.worker import Worker
 from focus_framework.errors import DeviceError, WeightsError
+from focus_framework.evaluation.prompts import score_pairs
+from focus_framework.inference.explain.views import rows
 from focus_framework.inference.many.listing import Listing
 from focus_framework.inference.many.predicting import write_predictions
 from focus_framework.model.build import build_network
@@ -216,7 +224,7 @@ def test_health_is_told_and_numbers_are_counted(client: TestClient) -> None:
 
 def test_the_interface_describes_itself(client: TestClient) -> None:
     described = client.get("/openapi.json").json()
-    versioned = {f"/v1/{name}" for name in ("predict", "read", "models", "pairs", "example")}
+    versioned = {f"/v1/{name}" for name in ("predict", "explain", "read", "models", "pairs", "prompts", "example")}
     assert set(described["paths"]) == {*versioned, "/healthz", "/readyz", "/metrics"}
     assert "multipart/form-data" in described["paths"]["/v1/predict"]["post"]["requestBody"]["content"]
 
@@ -318,6 +326,77 @@ def test_pairs_become_what_training_reads(tmp_path: Path) -> None:
     (tmp_path / "theirs" / "letter.txt").touch()
     with pytest.raises(ConfigError, match="holds other files"), collecting(tmp_path / "theirs"):
         pass
+
+
+def test_what_a_model_sees_is_told_as_explain_shows_it(checkpoint: Path) -> None:
+    made = service(*load_all([str(checkpoint)], device="cpu", prediction={}))
+    client, content = client_of(made), picture(40, 64)
+    explanation = load(checkpoint, device="cpu").explain(content)
+    told = client.post("/v1/explain", content=content).json()["rows"]
+    expected = rows(explanation)
+    assert [row["heading"] for row in told] == [heading for heading, _ in expected]
+    for row, (_, images) in zip(told, expected, strict=True):
+        assert [one["caption"] for one in row["images"]] == [caption for caption, _ in images]
+        for one, (_, image) in zip(row["images"], images, strict=True):
+            assert np.array_equal(opened(base64.b64decode(one["data"])), image)
+    sheet = client.post("/v1/explain?format=png", content=content)
+    assert np.array_equal(opened(sheet.content), np.asarray(explanation.sheet()))
+    assert client.post("/v1/explain", content=b"no image").status_code == 415
+    made.close()
+
+
+def test_explanations_and_predictions_wait_for_each_other_and_both_come() -> None:
+    entered, go = threading.Event(), threading.Event()
+
+    def hold(images: Any) -> None:
+        entered.set()
+        go.wait(10)
+
+    model = RedModel(before=hold)
+    worker = Worker(model, name="red", batch=8, pixels=10**6, on_batch=lambda images, seconds: None)  # type: ignore[arg-type]
+    image = np.zeros((4, 4, 3), np.uint8)
+    first = worker.submit(image)
+    assert entered.wait(10)  # the others come while it is at work
+    waiting = [worker.submit(image), worker.submit(image), worker.apply(lambda model, image: threading.current_thread().name, image)]
+    waiting += [worker.submit(image), worker.apply(lambda model, image: 1 / 0, image), worker.submit(image)]
+    go.set()
+    assert waiting[2].result(10) == "model red"
+    assert isinstance(waiting[4].exception(10), ZeroDivisionError)
+    assert all(one.result(10).mask.shape == (4, 4) for one in (first, *waiting[:2], waiting[3], waiting[5]))
+    assert model.batches == [1, 2, 1, 1]
+    worker.close()
+
+
+def test_prompts_are_compared_on_an_image_and_its_mask(checkpoint: Path, tmp_path: Path) -> None:
+    models = load_all([str(checkpoint)], device="cpu", prediction={})
+    options = {"refiner": None, "clip_model": write_model(tmp_path / "clip"), "clip_weights": "random"}
+    judge = open_judge(models, options, "cpu")
+    assert judge is not None
+    assert open_judge(models, dict.fromkeys(options), "cpu") is None
+    made = Service(models, Limits(), judge=judge)
+    client, image, mask = client_of(made), picture(40, 64), np.zeros((40, 64), np.uint8)
+    mask[10:30, 20:40] = 255
+    sent = {"image": image, "mask": png(mask).content}
+    own = {"foreground": "a red thing", "background": "the rest of it"}
+    pairs = client.post("/v1/prompts", params=own, files=sent).json()["pairs"]
+    examples = [(torch.from_numpy(opened(image).copy()).permute(2, 0, 1) / 255, torch.from_numpy(mask > 0))]
+    expected = score_pairs(judge, examples, [Prompts(own["foreground"], own["background"], source="yours")])
+    [mine] = [pair for pair in pairs if pair["source"] == "yours"]
+    assert mine == pytest.approx(expected[0].as_json())
+    assert any(pair["source"] == "model run" for pair in pairs)
+    assert client.get("/v1/models").json()["judges"]
+    assert "pair" in client.post("/v1/prompts?foreground=a", files=sent).json()["error"]
+    long = client.post("/v1/prompts", params={**own, "foreground": "a " * 140}, files=sent)
+    assert (long.status_code, "at most 77" in long.json()["error"]) == (400, True)
+    assert "empty" in client.post("/v1/prompts", files={**sent, "mask": png(mask * 0).content}).json()["error"]
+    assert client.post("/v1/prompts", files={"image": image}).status_code == 400
+    made.close()
+
+
+def test_a_service_without_a_text_encoder_says_so(client: TestClient) -> None:
+    assert not client.get("/v1/models").json()["judges"]
+    refused = client.post("/v1/prompts", files={"image": picture(), "mask": picture()})
+    assert (refused.status_code, "--clip-weights" in refused.json()["error"]) == (404, True)
 
 
 def test_nothing_is_kept_where_nobody_asked_for_it(client: TestClient) -> None:

@@ -16,15 +16,23 @@ from PIL import Image
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 pytest.importorskip("playwright", reason="playwright is not installed")
 from playwright import sync_api
+from support.clip import write_model
 from support.serve import running, served, service
 from support.training import run as train_run
+from support.training import tiny
 
+from focus_framework.checkpoint import describe, write_checkpoint
 from focus_framework.deploy.serve.collection import collecting
-from focus_framework.deploy.serve.models import Served
-from focus_framework.deploy.serve.settings import Access
+from focus_framework.deploy.serve.judging import open_judge
+from focus_framework.deploy.serve.models import Served, load_all
+from focus_framework.deploy.serve.service import Service
+from focus_framework.deploy.serve.settings import Access, Limits
 from focus_framework.files.sheets import overlay
+from focus_framework.inference.explain.views import rows
 from focus_framework.inference.model import Result
 from focus_framework.inference.outputs import render
+from focus_framework.model.build import build_network
+from focus_framework.plugin.registry import registry
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed to look at the page with")
@@ -192,6 +200,56 @@ def test_the_divider_the_views_and_the_card_work_by_keys(page: Any) -> None:
     assert not page.locator("#card").is_visible()
     page.select_option("#model", "other")
     page.locator("#strip button.ready").wait_for()
+
+
+def test_what_the_model_sees_and_prompts_are_on_the_page(browser: Any, tmp_path: Path) -> None:
+    config, entry = tiny().config, registry().find_task("shadow")
+    path, network = tmp_path / "net" / "best.safetensors", build_network(config)
+    write_checkpoint(path, network.state_dict(), describe(config, network, entry, entry.get().pairs()))
+    models = load_all([str(path)], device="cpu", prediction={})
+    judge = open_judge(models, {"clip_model": write_model(tmp_path / "clip"), "clip_weights": "random"}, "cpu")
+    context = browser.new_context(viewport={"width": 390, "height": 800})
+    page = context.new_page()
+    troubles: list[str] = []
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    with running(Service(models, Limits(), judge=judge)) as (address, _):
+        page.goto(f"http://{address}/")
+        page.set_default_timeout(20_000)
+        drop(page, {"a.png": encoded(red(60, 90, 1)), "b.png": encoded(red(60, 90, 2))})
+        page.keyboard.press("6")
+        page.locator("#inside img").first.wait_for()
+        expected = [heading for heading, _ in rows(models[0].model.explain(red(60, 90, 1)))]
+        assert page.locator("#inside h3").all_inner_texts() == expected
+        first = page.locator("#inside img").first.get_attribute("src")
+        assert page.evaluate("[...document.querySelectorAll('#inside img')].every(image => image.naturalWidth > 0)")
+        assert page.locator("#download").is_disabled()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.keyboard.press("PageDown")
+        page.wait_for_function(
+            "before => document.querySelector('#inside img') && document.querySelector('#inside img').src !== before", arg=first
+        )
+        page.keyboard.press("1")
+        page.locator("#inside").wait_for(state="hidden")
+        page.click("#brush-add")  # half of the image, so that there are two sides
+        page.locator("#size").fill("20")
+        page.locator("#after").focus()
+        page.keyboard.press(" ")
+        page.click("#brush-take")
+        page.locator("#after").focus()
+        for key in (*["ArrowRight"] * 5, " "):
+            page.keyboard.press(key)
+        page.fill("#prompt-foreground", "a red thing")
+        page.click("#judge")
+        page.locator("#trouble p", has_text="pair").wait_for()  # one sentence is none
+        page.fill("#prompt-background", "the rest")
+        page.keyboard.press("Enter")
+        page.locator("#judged li", has_text="a red thing").wait_for()
+        assert "Yours." in page.inner_text("#judged")
+        page.keyboard.press("Tab")
+        page.locator("#strip button").first.click()
+        page.locator("#judged").wait_for(state="hidden")
+    context.close()
+    assert troubles == []
 
 
 def test_what_a_browser_cannot_show_is_shown_and_what_is_no_image_is_told(page: Any) -> None:

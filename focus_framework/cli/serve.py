@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..errors import ConfigError
-from .common import json_option, note, prediction_options, print_json
+from .common import complete_plugins, json_option, note, prediction_options, print_json
 
 NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
@@ -33,6 +33,11 @@ def _number(context: click.Context, parameter: click.Parameter, value: float | N
     type=click.Path(file_okay=False, path_type=Path),
     help="Where to write the pairs that people correct and save on the page.",
 )
+@click.option(
+    "--refiner", metavar="NAME", shell_complete=complete_plugins("refiner"), help="Try prompts on the page by it; clip if not given."
+)
+@click.option("--clip-model", metavar="NAME", help="Try prompts on the page by this model of open_clip, e.g. ViT-B-16.")
+@click.option("--clip-weights", metavar="FILE|TAG|random", help="Its weights; any of these three options turns prompts on.")
 @click.option(
     "--token-file",
     metavar="FILE",
@@ -65,6 +70,9 @@ def serve(
     port: int,
     device: str,
     collect: Path | None,
+    refiner: str | None,
+    clip_model: str | None,
+    clip_weights: str | None,
     token_file: Path | None,
     no_auth: bool,
     hosts: tuple[str, ...],
@@ -95,6 +103,7 @@ def serve(
     limits = Limits(max_body * MEBI, round(max_pixels * 1e6), max_images, max_waiting, max_seconds, batch=batch_size)
     from ..deploy.serve import models, server
     from ..deploy.serve.collection import collecting
+    from ..deploy.serve.judging import open_judge
     from ..deploy.serve.service import Service
 
     with server.listen(host, port) as bound, collecting(collect) as collection:
@@ -102,6 +111,7 @@ def serve(
         if not checkpoints:
             note(f"no checkpoint was named; serving what is installed: {', '.join(references)}")
         served = models.load_all(references, device=device, prediction=prediction, told=note)
+        judge = open_judge(served, {"refiner": refiner, "clip_model": clip_model, "clip_weights": clip_weights}, device)
         url = f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}"
 
         def started() -> None:
@@ -109,5 +119,5 @@ def serve(
             if as_json:
                 print_json({"url": url, "models": [{"name": each.name, "task": each.model.task} for each in served]})
 
-        server.serve(Service(served, limits, collection), access, bound, stop_after=stop_after, on_start=started)
+        server.serve(Service(served, limits, collection, judge), access, bound, stop_after=stop_after, on_start=started)
     note("ended")

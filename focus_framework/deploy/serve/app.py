@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Coroutine
 from functools import partial
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from fastapi import FastAPI, Query, Request
@@ -19,11 +19,13 @@ from starlette.types import ASGIApp
 
 from ...errors import DataError
 from ...files.images import read_mask
+from ...plugin.interfaces import PromptJudge
 from ...version import __version__
 from . import page
 from .collection import Collection
-from .forms import Drawn, Form, Kind, as_json, chosen_kind, draw, png
+from .forms import Drawn, Form, Kind, as_json, chosen_kind, draw, inside_as_json, png
 from .gate import Gate
+from .judging import judge_prompts
 from .models import Served, find, practice_image
 from .refusals import UNEXPECTED, RefusedError, one_line
 from .service import Service
@@ -78,6 +80,7 @@ def create_app(service: Service, access: Access) -> ASGIApp:
         exception_handlers=dict.fromkeys((RefusedError, HTTPException, RequestValidationError, Exception), _refused),
     )
     _predicting(app, service)
+    _explaining(app, service)
     _collecting(app, service)
     _watching(app, service)
     page.add(app)
@@ -130,9 +133,54 @@ def _predicting(app: FastAPI, service: Service) -> None:
             "models": [served.card for served in service.models],
             "collects": service.collection is not None,
             "collected": len(service.collection) if service.collection is not None else 0,
+            "judges": service.judge is not None,
             "limits": {"body": limits.body, "pixels": limits.pixels, "images": limits.images, "seconds": limits.seconds},
             "version": __version__,
         }
+
+
+def _explaining(app: FastAPI, service: Service) -> None:
+    @app.post(
+        "/v1/explain",
+        summary="What a model sees on its way to the mask",
+        openapi_extra=BODY,
+        responses={**ERRORS, **PICTURE},
+        response_class=Response,
+    )
+    async def explain(
+        request: Request,
+        format: Annotated[Literal["json", "png"], Query(description="each image by itself, or one sheet")] = "json",  # noqa: A002
+        model: ModelName = "",
+    ) -> Response:
+        """Edge image, features of every stage as colours, masks head by head, where queries may look: what `focus explain` shows."""
+        served = _served(service, model)
+        with service.admitted(_length(request)):
+            upload = (await read_uploads(request, service.limits)).files["image"][0]
+            made = inside_as_json if format == "json" else lambda explanation: png(np.asarray(explanation.sheet()))
+            return _file(await _unless_gone(request, service.explain(upload, served, made)), served.name)
+
+    @app.post("/v1/prompts", summary="How well prompts tell a mask from the rest", openapi_extra=PAIR_BODY, responses=ERRORS)
+    async def prompts(
+        request: Request,
+        model: ModelName = "",
+        foreground: Annotated[str, Query(description="a sentence for what lies inside the mask", max_length=300)] = "",
+        background: Annotated[str, Query(description="a sentence for what lies outside", max_length=300)] = "",
+    ) -> dict[str, Any]:
+        """A form with the parts `image` and `mask`. Compared are the prompts of the model's task and those given. Where the service was
+        started with `--clip-weights`."""
+        judge, served = service.judge, _served(service, model)
+        if judge is None:
+            raise RefusedError(404, "this service has nothing that compares prompts; focus serve --clip-weights FILE|TAG does")
+        with service.admitted(_length(request)):
+            image, mask = await _pair(request, service)
+            given = partial(_judged, judge, served, mask, service, foreground.strip(), background.strip())
+            return {"model": served.name, "pairs": await _unless_gone(request, service.judged(image, given))}
+
+
+def _judged(
+    judge: PromptJudge, served: Served, mask: Upload, service: Service, foreground: str, background: str, image: NDArray[np.uint8]
+) -> list[dict[str, Any]]:
+    return judge_prompts(judge, served, image, _white(mask, service, image), foreground, background)
 
 
 def _collecting(app: FastAPI, service: Service) -> None:
@@ -143,20 +191,28 @@ def _collecting(app: FastAPI, service: Service) -> None:
         if collection is None:
             raise RefusedError(404, "this service keeps nothing; focus serve --collect FOLDER does")
         with service.admitted(_length(request)):
-            files = (await read_uploads(request, service.limits, fields=("image", "mask"))).files
-            if {field: len(sent) for field, sent in files.items()} != {"image": 1, "mask": 1}:
-                raise RefusedError(400, "a pair is one part named image and one named mask")
-            [image], [mask] = files["image"], files["mask"]
+            image, mask = await _pair(request, service)
             name = await service.read(image, partial(_keep, collection, mask, service))
             return {"name": name, "collected": len(collection)}
 
 
-def _keep(collection: Collection, mask: Upload, service: Service, image: NDArray[np.uint8]) -> str:
+async def _pair(request: Request, service: Service) -> tuple[Upload, Upload]:
+    files = (await read_uploads(request, service.limits, fields=("image", "mask"))).files
+    if {field: len(sent) for field, sent in files.items()} != {"image": 1, "mask": 1}:
+        raise RefusedError(400, "a pair is one part named image and one named mask")
+    return files["image"][0], files["mask"][0]
+
+
+def _white(mask: Upload, service: Service, image: NDArray[np.uint8]) -> NDArray[np.bool_]:
     decode(mask, service.limits)  # its errors are those of an image
     try:
-        white = read_mask(mask.content, size=image.shape[:2], max_pixels=service.limits.pixels, name=mask.name)
+        return read_mask(mask.content, size=image.shape[:2], max_pixels=service.limits.pixels, name=mask.name)
     except DataError as error:
         raise RefusedError(422, str(error)) from None
+
+
+def _keep(collection: Collection, mask: Upload, service: Service, image: NDArray[np.uint8]) -> str:
+    white = _white(mask, service, image)
     try:
         return collection.keep(image, white)
     except (DataError, OSError) as error:

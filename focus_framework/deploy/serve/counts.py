@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector, generate_latest
 
-ROUTES = ("/v1/predict", "/v1/read", "/v1/pairs", "/v1/models", "/v1/example", "/healthz", "/readyz", "/metrics")
+VERSIONED = tuple(f"/v1/{name}" for name in ("predict", "explain", "read", "pairs", "prompts", "models", "example"))
+ROUTES = (*VERSIONED, "/healthz", "/readyz", "/metrics")
 """Paths that are counted by themselves; what others send as a path must not fill the memory."""
 METHODS = ("GET", "POST")
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60)

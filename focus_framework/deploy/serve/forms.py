@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ...inference.explain import Explanation
+from ...inference.explain.views import rows
 from ...inference.model import Result
 from ...inference.outputs import render
 from .refusals import RefusedError
@@ -80,4 +82,17 @@ def as_json(name: str, form: Form, result: Result) -> dict[str, Any]:
     if form == "rle":
         return {**row, "rle": result.rle()}
     drawn = draw(form, result, "png")
-    return {**row, "media_type": drawn.media, "data": base64.b64encode(drawn.content).decode()}
+    return {**row, **_in_text(drawn)}
+
+
+def inside_as_json(explanation: Explanation) -> Drawn:
+    """What a network sees on its way, by group and in order, each image with its caption, in base64."""
+    groups = [
+        {"heading": heading, "images": [{"caption": caption, **_in_text(png(image))} for caption, image in images]}
+        for heading, images in rows(explanation)
+    ]
+    return Drawn(MEDIA["json"], json.dumps({"rows": groups}).encode())
+
+
+def _in_text(drawn: Drawn) -> dict[str, str]:
+    return {"media_type": drawn.media, "data": base64.b64encode(drawn.content).decode()}

@@ -8,11 +8,14 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...inference.model import Model, Result
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -20,7 +23,9 @@ class Job:
     """An image that waits, and what becomes of it."""
 
     image: NDArray[np.uint8]
-    result: Future[Result] = field(default_factory=Future)
+    work: Callable[[Model, NDArray[np.uint8]], Any] | None = None
+    """What is done with it by itself; without, it is predicted together with others."""
+    result: Future[Any] = field(default_factory=Future)
 
     @property
     def pixels(self) -> int:
@@ -46,7 +51,13 @@ class Worker:
 
     def submit(self, image: NDArray[np.uint8]) -> Future[Result]:
         """Let an image `[H, W, 3]` wait for its turn; a future that is cancelled before loses it."""
-        job = Job(image)
+        return self._wait(Job(image))
+
+    def apply(self, work: Callable[[Model, NDArray[np.uint8]], T], image: NDArray[np.uint8]) -> Future[T]:
+        """The same for something else that is done with the model and an image."""
+        return self._wait(Job(image, work))
+
+    def _wait(self, job: Job) -> Future[Any]:
         with self._changed:
             if self._closed:
                 raise RuntimeError("this model has been put away")
@@ -73,11 +84,12 @@ class Worker:
     def _run(self) -> None:
         while jobs := self._next():
             self._since = begin = time.monotonic()
-            self._predict(jobs)
+            self._do(jobs)
             seconds = time.monotonic() - begin
             self._since = None
-            self.pace += 0.2 * (seconds / len(jobs) - self.pace)
-            self.on_batch(len(jobs), seconds)
+            if jobs[0].work is None:
+                self.pace += 0.2 * (seconds / len(jobs) - self.pace)
+                self.on_batch(len(jobs), seconds)
 
     def _next(self) -> list[Job]:
         """As many as wait, no more than a batch or the pixels of one; none at the end."""
@@ -85,7 +97,9 @@ class Worker:
             while True:
                 jobs: list[Job] = []
                 while self._waiting and len(jobs) < self.batch:
-                    if jobs and sum(job.pixels for job in jobs) + self._waiting[0].pixels > self.pixels:
+                    if jobs and (
+                        jobs[0].work or self._waiting[0].work or sum(job.pixels for job in [*jobs, self._waiting[0]]) > self.pixels
+                    ):
                         break
                     job = self._waiting.popleft()
                     if job.result.set_running_or_notify_cancel():
@@ -94,15 +108,19 @@ class Worker:
                     return jobs
                 self._changed.wait()
 
-    def _predict(self, jobs: list[Job]) -> None:
+    def _do(self, jobs: list[Job]) -> None:
+        work = jobs[0].work
         try:
-            results = self.model.predict([job.image for job in jobs], batch_size=self.batch)
+            if work is not None:
+                results = [work(self.model, jobs[0].image)]
+            else:
+                results = self.model.predict([job.image for job in jobs], batch_size=self.batch)
         except BaseException as error:  # whatever it is, those who wait must be told, and the next ones served
             if len(jobs) == 1:
                 jobs[0].result.set_exception(error)
                 return
             for job in jobs:  # one of them is at fault, the others are not
-                self._predict([job])
+                self._do([job])
             return
         for job, result in zip(jobs, results, strict=True):
             job.result.set_result(result)

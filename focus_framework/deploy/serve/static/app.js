@@ -33,6 +33,7 @@ async function start() {
   $("bounds").textContent = `JPEG, PNG, WebP, TIFF and more, up to ${pixels / 1e6} million pixels and ${Math.round(body / 1048576)} MB each.`;
   if (collects) $("keeps").textContent = "Pairs that you save are kept there for training, nothing else.";
   $("keep").hidden = !collects;
+  $("prompts").hidden = !told.judges;
   $("version").textContent = `FOCUS Framework ${told.version}`;
   modelChosen();
 }
@@ -43,6 +44,7 @@ function modelChosen() {
   $("purpose").textContent = model() ? sentence(model().title) : "";
   $("threshold").value = model()?.threshold ?? 0.5;
   $("example").hidden = !model()?.example;
+  $("judged").hidden = true;
   for (const item of items) ask(item);
   refresh();
 }
@@ -210,15 +212,19 @@ function thumbnail(item) {
 
 function show(item) {
   shown = item;
+  $("judged").hidden = true; // it was said of another mask
   $("kept").hidden = true;
   refresh();
 }
 
 function stage() {
   const item = shown, frame = $("frame");
-  frame.hidden = !item?.rgb;
+  const inside = view === "inside" && item?.state === "ready";
+  frame.hidden = !item?.rgb || inside;
+  $("inside").hidden = !inside;
   const note = $("note");
   note.hidden = item?.state === "ready" || !item;
+  if (inside) return look(item);
   note.className = `note${item?.state === "failed" ? " bad" : ""}${item?.rgb ? "" : " alone"}`;
   note.textContent = item?.state === "failed" ? item.trouble : "Looking for the mask …";
   if (!item?.rgb) return;
@@ -246,18 +252,57 @@ function tools() {
   const item = shown, ready = item?.state === "ready";
   $("threshold-value").textContent = threshold().toFixed(2);
   $("size-value").textContent = `${$("size").value} %`;
-  for (const id of ["threshold", "size", "brush-add", "brush-take", "download", "keep"]) $(id).disabled = !ready;
+  for (const id of ["threshold", "size", "brush-add", "brush-take", "download", "keep", "judge"]) $(id).disabled = !ready;
   $("download-all").disabled = !items.some(each => each.state === "ready");
   $("undo").disabled = $("reset").disabled = !item?.strokes.length;
   $("brush-add").setAttribute("aria-pressed", brush === "add");
   $("brush-take").setAttribute("aria-pressed", brush === "take");
   $("soft-row").hidden = view !== "cutout";
-  $("download").querySelector("span").textContent = `This ${view === "probability" ? "mask, grey" : view === "mask" ? "mask, black and white" : view}`;
-  if (view === "image") $("download").disabled = true;
+  $("download").querySelector("span").textContent = `This ${{ probability: "mask, grey", mask: "mask, black and white", image: "image", inside: "view" }[view] ?? view}`;
+  if (!FORM[view]) $("download").disabled = true;
   if (ready) {
     const inside = binary(item.small, item.edits, threshold()).reduce((sum, value) => sum + value, 0);
     $("share").textContent = `${((100 * inside) / item.small.length).toFixed(1)} % of the image is foreground.`;
   } else $("share").textContent = "\u00a0";
+}
+
+/* ---------------------------------------------------------------- what the model sees */
+
+/** Show what a model sees of an image; ask for it once. */
+function look(item) {
+  const found = item.inside?.of === item.of ? item.inside : null;
+  if (found?.trouble) return $("inside").replaceChildren(element("p", found.trouble, "note bad alone"));
+  if (!found?.rows) {
+    $("inside").replaceChildren(element("p", "Looking inside …", "note alone"));
+    $("inside").dataset.of = "";
+    if (!found) fetchInside(item);
+    return;
+  }
+  const key = `${item.key} ${item.of}`; // drawn anew for another image alone: it may be scrolled
+  if ($("inside").dataset.of === key) return;
+  $("inside").dataset.of = key;
+  $("inside").scrollTop = 0;
+  $("inside").replaceChildren(...found.rows.map(({ heading, images }) => {
+    const row = element("section"), list = element("div", "", "tiles");
+    list.append(...images.map(image => {
+      const figure = element("figure"), shown = document.createElement("img");
+      Object.assign(shown, { src: `data:${image.media_type};base64,${image.data}`, alt: `${heading}: ${image.caption}` });
+      figure.append(shown, element("figcaption", image.caption));
+      return figure;
+    }));
+    row.append(element("h3", heading), list);
+    return row;
+  }));
+}
+
+async function fetchInside(item) {
+  const mine = item.inside = { of: item.of };
+  try {
+    mine.rows = (await service.inside(item.file, item.of)).rows;
+  } catch (trouble) {
+    mine.trouble = trouble.message;
+  }
+  refresh();
 }
 
 let calm;
@@ -406,6 +451,28 @@ $("keep").addEventListener("click", () => busy($("keep"), async () => {
   $("kept").textContent = `Saved. ${collected} ${collected === 1 ? "pair is" : "pairs are"} kept for training.`;
   $("kept").hidden = false;
 }));
+
+/* ---------------------------------------------------------------- prompts */
+
+$("prompts").addEventListener("submit", event => {
+  event.preventDefault();
+  busy($("judge"), async () => {
+    const item = shown, sides = ["foreground", "background"].map(side => $(`prompt-${side}`).value.trim());
+    const { pairs } = await service.judge(item.file, await file(item, "binary"), model().name, ...sides);
+    if (shown !== item) return;
+    $("judged").replaceChildren(...pairs.map(judgement));
+    $("judged").hidden = false;
+  });
+});
+
+function judgement(pair) {
+  const row = element("li"), rights = [["mask", pair.foreground_right], ["rest", pair.background_right]];
+  const told = rights.map(([what, right]) => `${right ? "✓" : "✗"} ${what}`).join(" ");
+  row.append(element("q", pair.foreground), " / ", element("q", pair.background), element("small", `${sentence(pair.source)} ${told}, margin ${signed(pair.margin)}`));
+  return row;
+}
+
+const signed = value => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}`;
 
 /* ---------------------------------------------------------------- the model's card */
 

@@ -65,4 +65,16 @@ export async function keep(image, maskBlob) {
   return (await call("/v1/pairs", { method: "POST", body: form })).json();
 }
 
+/** What a model sees on its way to the mask: groups of images, each with a caption. */
+export const inside = (file, model) => patiently(async () => (await call(`/v1/explain?model=${encodeURIComponent(model)}`, post(file))).json());
+
+/** Prompt pairs, the best first, by how well they tell a mask from the rest. */
+export async function judge(image, maskBlob, model, foreground, background) {
+  const form = new FormData();
+  form.append("image", image, "image");
+  form.append("mask", maskBlob, "mask.png");
+  const query = new URLSearchParams({ model, foreground, background });
+  return (await call(`/v1/prompts?${query}`, { method: "POST", body: form })).json();
+}
+
 const post = file => ({ method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" } });
