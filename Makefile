@@ -1,6 +1,7 @@
 # make demo   predicts shadows with the starter, then trains the task on practice images and shows what it predicts on images it has never seen
 # make test   checks style and types and runs the tests
 # make docs   builds the documentation site, build/docs/index.html, without a network; warnings are errors
+# make gpu    measures on a GPU what is promised of one; without one it goes as far as it can
 # make outsider   hands the whole program to strangers: thousands of wrong calls, odd files, broken plugins
 # All first make the environment .venv, and make it again only when what it depends on has changed.
 
@@ -22,7 +23,7 @@ export FOCUS_BUILD_CUDA ?= $(if $(shell command -v nvidia-smi),auto,0)
 
 TEST_WORKERS ?= 2
 
-.PHONY: outsider demo test docs lint environment clean
+.PHONY: outsider gpu demo test docs lint environment clean
 .DELETE_ON_ERROR:
 
 environment: $(STAMP)
@@ -63,6 +64,9 @@ docs: environment
 
 outsider: environment
 	OMP_NUM_THREADS=1 OUTSIDER=whole $(RUN)/pytest -n $(TEST_WORKERS) -q tests/outsider
+
+gpu: environment
+	$(RUN)/python -m benchmarks.gpu --out build/gpu
 
 lint: environment
 	$(RUN)/ruff check .

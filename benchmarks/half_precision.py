@@ -25,7 +25,9 @@ from typing import Any
 PRECISIONS = ("fp32", "bf16")
 
 
-def step(preset: str, precision: str, batch_size: int, assignments: list[str]) -> tuple[Callable[[], Any], Callable[[], Any]]:
+def step(
+    preset: str, precision: str, batch_size: int, assignments: list[str], device: str = "cpu"
+) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """A training step and a prediction."""
     import torch
     from accelerate import Accelerator
@@ -40,19 +42,19 @@ def step(preset: str, precision: str, batch_size: int, assignments: list[str]) -
     options = {"training.steps": 1000, "training.batch_size": batch_size, "refiner.name": "none", "backbone.weights": "none"}
     config = resolve("shadow", preset=preset, options=options, assignments=assignments).config
     AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = Accelerator(cpu=True, mixed_precision="no" if precision == "fp32" else precision)
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no" if precision == "fp32" else precision)
     torch.manual_seed(0)
     model = Model(config, build_network(config))
     update = Update(config, model, accelerator, Team(accelerator), None)
     side = config.preprocessing.size
     square = torch.zeros(batch_size, side, side, dtype=torch.uint8)
     square[:, side // 4 : side // 2, side // 4 : side // 2] = 1
-    batch = {"image": torch.rand(batch_size, 3, side, side), "mask": square}
+    batch = {"image": torch.rand(batch_size, 3, side, side, device=device), "mask": square.to(device)}
     pixels = model.normalise(batch["image"])
 
     def predict() -> None:
         model.network.eval()
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
             model.network(pixels)
         model.network.train()
 

@@ -130,19 +130,28 @@ def compare(arguments: argparse.Namespace) -> None:
         print(f"| {variant} | {seconds:.2f} | {first / seconds:.2f} x | {peak:.0f} |", flush=True)
 
 
-def count(preset: str, model: str) -> None:
-    """Print the operations of a training step of `preset` for one image, of the network and of the refiner reading the last head."""
+def operations(preset: str) -> tuple[int, int, int]:
+    """Floating-point operations of a forward pass and of a training step for one image, and the side of the image in pixels."""
     config = resolve("shadow", preset=preset, options={"enhancer.options.weights": "none", "decoder.first_mask": "queries"}).config
     size = config.preprocessing.size
-    network = build_network(config, weights="none").train()
+    network = build_network(config, weights="none")
     network.encoder.prior.overlay = nn.Identity()  # it and the PCA of the first mask look at numbers; small, not counted
-    refiners = [build(PAIRS, **IMAGENET, model=model, weights="random", checkpointing=checkpointing) for checkpointing in (False, True)]
     with FakeTensorMode(allow_non_fake_inputs=True):  # shapes without numbers
         image = torch.randn(1, 3, size, size)
         with FlopCounterMode(display=False) as step:
-            sum(tensor.sum() for tensor in network(image, all_heads=True)).backward()
-        total = step.get_total_flops()
-        print(f"{preset}, {size} x {size}, one image, forward and backward: {total / 1e9:.0f} GFLOP")
+            outputs = network.train()(image, all_heads=True)
+            forward = step.get_total_flops()
+            sum(tensor.sum() for tensor in outputs).backward()
+    return forward, step.get_total_flops(), size
+
+
+def count(preset: str, model: str) -> None:
+    """Print the operations of a training step of `preset` for one image, of the network and of the refiner reading the last head."""
+    _, total, size = operations(preset)
+    print(f"{preset}, {size} x {size}, one image, forward and backward: {total / 1e9:.0f} GFLOP")
+    refiners = [build(PAIRS, **IMAGENET, model=model, weights="random", checkpointing=checkpointing) for checkpointing in (False, True)]
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        image = torch.randn(1, 3, size, size)
         for refiner, how in zip(refiners, ("", ", checkpointing"), strict=True):
             logits = torch.randn(1, 1, 2, size // 4, size // 4, requires_grad=True)
             with FlopCounterMode(display=False) as extra:
