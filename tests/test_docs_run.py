@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
+from inspect import cleandoc
 from itertools import pairwise
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 
 from focus_framework.checkpoint.description import describe
 from focus_framework.checkpoint.format import write_checkpoint
-from focus_framework.cli import main
+from focus_framework.cli import focus, main
 from focus_framework.config.layers import resolve
 from focus_framework.files.images import write_image
 from focus_framework.model.build import build_network
@@ -23,8 +26,8 @@ from focus_framework.plugin.registry import registry
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", *(f"docs/{name}.md" for name in ("quickstart", "train-your-own", "data", "configuration", "metrics", "licences")))
-SMALLER = {"500": "3", "256": "64"}
-"""Counts and sizes of generated images."""
+SMALLER = {"500": "3", "256": "64", "120,80": "40,30"}
+"""Counts and sizes of generated images, and a place in one."""
 
 
 def shown(page: str, language: str) -> list[str]:
@@ -60,13 +63,14 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     random = np.random.default_rng(0)
     for path in ("photo.jpg", "a.jpg", "b.jpg", "holiday/sea.png"):
         write_image(root / path, random.integers(0, 255, (64, 80, 3), dtype=np.uint8))
+    (root / "benchmarks").mkdir()
     mask = (np.indices((64, 80))[0] > 40).astype(np.uint8) * 255
     folders = ("my-folder/images", "my-test-folder/images", "photos")
     for folder, masks in zip(folders, ("my-folder/masks", "my-test-folder/masks", "cutouts"), strict=True):
         for index in range(3):
             write_image(root / folder / f"{index}.png", random.integers(0, 255, (64, 80, 3), dtype=np.uint8))
             write_image(root / masks / f"{index}.png", np.roll(mask, index, 0))
-    for folder in ("truth", "masks", "f3net", "dss"):
+    for folder in ("truth", "masks", "maps", "f3net", "dss"):
         for index in range(3):
             write_image(root / folder / f"{index}.png", np.roll(mask, index, 0))
     for task, path in (("shadow", "runs/shadow/best"), ("salient", "runs/mine/best"), ("shadow", "shadow")):
@@ -85,6 +89,37 @@ def test_commands_run(
     with pytest.raises(SystemExit) as ended:
         main(elsewhere([SMALLER.get(word, word) for word in words[1:]]))
     assert ended.value.code in (0, None), (page, capsys.readouterr().err)
+
+
+def commands(group: click.Group, *path: str) -> Iterator[tuple[list[str], click.Command]]:
+    for name in group.list_commands(context := click.Context(group)):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands(command, *path, name)
+        else:
+            yield [*path, name], command
+
+
+HELP = {" ".join(path): command for path, command in commands(focus)}
+UNRUN = {"serve", "train", "checkpoint fetch", "checkpoint import", "checkpoint push", "prompts try", "bench", "data find", "data generate"}
+"""What takes minutes, a connection, or a file that is not made here: the call is read, and the command not run."""
+
+
+@pytest.mark.parametrize("name", HELP)
+def test_the_example_of_a_command_s_help_runs(
+    name: str, reader: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(reader)
+    *_, last = cleandoc(HELP[name].help or "").split("\n\n")
+    start, word, *words = shlex.split(last)
+    assert [start, word, *words[: len(name.split())]] == ["Example:", "focus", *name.split()]
+    if name in UNRUN:
+        HELP[name].make_context(name, words[len(name.split()) :])
+        return
+    with pytest.raises(SystemExit) as ended:
+        main([f"help-{word}" if before == "--out" else SMALLER.get(word, word) for before, word in pairwise(["", *words])])
+    assert ended.value.code in (0, None), capsys.readouterr().err
 
 
 def test_there_are_commands_of_many_kinds() -> None:

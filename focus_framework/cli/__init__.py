@@ -137,6 +137,13 @@ def focus() -> None:
     """Find the foreground of images: what stands out, hides, casts a shadow, is in focus or was pasted in.
 
     The task is a plugin; focus plugins list shows those installed. Results go to stdout, all else to stderr.
+
+    \b
+    To begin with:
+      focus predict photo.jpg --task-plugin salient            a first mask
+      focus train --task-plugin shadow                         a first network
+      focus train --task-plugin salient --init salient --data my-folder
+                                                               your own images
     """
     from .common import log_to_stderr
 

@@ -18,7 +18,10 @@ from .common import json_option, note, print_json
 def bench(
     preset: str, image_size: int | None, batch_size: int, repeats: int, assignments: tuple[str, ...], device: str, as_json: bool
 ) -> None:
-    """Measure the speed of each stage of inference and training, with and without the compiled deformable attention."""
+    """Measure the speed of each stage of inference and training, with and without the compiled deformable attention.
+
+    Example: focus bench --preset quick --repeats 3
+    """
     from ..config.layers import resolve
     from ..deploy.bench import bench as measure
     from ..deploy.bench import rows

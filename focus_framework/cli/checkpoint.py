@@ -22,6 +22,8 @@ def inspect(file: str, as_json: bool) -> None:
     """Show task, network, prompts, preprocessing, size and licence of FILE.
 
     FILE is a checkpoint of ours, one of the authors' released .pth, or hf://owner/name.
+
+    Example: focus checkpoint inspect runs/shadow/best.safetensors
     """
     from ..checkpoint.inspection import inspect_checkpoint
 
@@ -43,7 +45,10 @@ def inspect(file: str, as_json: bool) -> None:
 @click.option("--overwrite", is_flag=True, help="Replace what lies at --out.")
 @json_option
 def import_(file: Path, out: Path, task_plugin: str | None, overwrite: bool, as_json: bool) -> None:
-    """Turn one of the authors' released .pth files into a checkpoint of ours."""
+    """Turn one of the authors' released .pth files into a checkpoint of ours.
+
+    Example: focus checkpoint import focus_large_sd.pth --out shadow.safetensors
+    """
     from ..checkpoint.importing import import_release
     from ..files.ownership import refuse_to_replace
 

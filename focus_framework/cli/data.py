@@ -48,6 +48,8 @@ def list_(task_plugin: str | None, data_root: str | None, as_json: bool) -> None
     """Show the known data sets and where they lie.
 
     For each: the pairs that are there, those of a complete copy, and the folder, or the first place where it was looked for.
+
+    Example: focus data list --task-plugin salient --data-root benchmarks
     """
     from rich.console import Console
     from rich.table import Table
@@ -84,7 +86,7 @@ def find(root: Path, task_plugin: str | None, as_json: bool) -> None:
     The names of files, their number and a few sizes decide; what the folders are called does not matter. Images and masks may lie apart or
     together. The exit code is 1 where nothing was recognised.
 
-    Example: focus data find ~/benchmarks
+    Example: focus data find benchmarks
     """
     from rich.console import Console
     from rich.table import Table
@@ -129,6 +131,8 @@ def check(reference: str, good_pairs: Path | None, show_all: bool, task_plugin: 
     The exit code is 1 where there is a problem.
 
     D is what --data of focus train takes: the name of a data set, a folder, images=DIR,masks=DIR, a list of pairs.
+
+    Example: focus data check my-folder
     """
     from ..data import check as checking
     from ..data.pairs import scan
@@ -170,6 +174,8 @@ def preview(reference: str, out: Path, count: int, size: int, task_plugin: str |
     """Draw a contact sheet of D, images and masks.
 
     D is what --data of focus train takes, practice for the practice images of a task too.
+
+    Example: focus data preview practice --task-plugin shadow --out sheet.png
     """
     from ..data.preview import write_preview
 

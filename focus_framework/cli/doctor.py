@@ -11,7 +11,10 @@ from .common import json_option, note, print_json
 @click.option("--device", default="auto", show_default=True, help="The device to look at: auto, cpu, cuda, cuda:1 or mps.")
 @json_option
 def doctor(device: str, as_json: bool) -> None:
-    """Show versions, device, which deformable attention runs and why, and what is wrong."""
+    """Show versions, device, which deformable attention runs and why, and what is wrong.
+
+    Example: focus doctor
+    """
     from ..deploy.doctor import examine, lines
 
     found = examine(device)

@@ -20,7 +20,10 @@ def plugins() -> None:
 @plugins.command("list")
 @json_option
 def list_plugins(as_json: bool) -> None:
-    """List all plugins, with the reason where one is broken."""
+    """List all plugins, with the reason where one is broken.
+
+    Example: focus plugins list
+    """
     from ..plugin.registry import KINDS, registry
 
     if as_json:
@@ -49,6 +52,8 @@ def info(name: str, kind: str | None, as_json: bool) -> None:
     """Show the description and options of plugin NAME.
 
     A task is also found as module:attribute or path/to/file.py.
+
+    Example: focus plugins info shadow
     """
     from ..plugin.facts import facts, find_anywhere
 

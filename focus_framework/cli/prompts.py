@@ -59,7 +59,10 @@ def _counted(files: Iterable[Pair], progress: Progress) -> Iterator[Pair]:
 @prompt_options
 @json_option
 def show(task: str, as_json: bool, **settings: Any) -> None:
-    """Show the prompts that a run of TASK would use, and where each comes from."""
+    """Show the prompts that a run of TASK would use, and where each comes from.
+
+    Example: focus prompts show shadow
+    """
     found, config, pairs = _chosen(task, settings, {})
     if as_json:
         rows = [{"foreground": pair.foreground, "background": pair.background, "source": pair.source} for pair in pairs]
@@ -101,6 +104,8 @@ def try_(
     twice, through its mask and through the rest. "foreground" is the share of foreground crops nearer to the foreground prompt,
     "background" that of background crops nearer to the background prompt, "margin" how much nearer (a difference of cosines) the
     foreground crops are, with its standard deviation. Pairs are sorted by the mean of both shares.
+
+    Example: focus prompts try shadow --images my-folder/images --masks my-folder/masks
     """
     from ..data.pairs import find_pairs
     from ..evaluation.prompts import candidates, load_judge, read_examples, score_pairs

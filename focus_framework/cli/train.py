@@ -112,6 +112,8 @@ def train(
 
     A setting is decided by the command line, else --set, else --config, else the task plugin, else the checkpoint of --init (as far as
     the network is concerned), else the preset.
+
+    Example: focus train --task-plugin shadow --data my-folder --minutes 10 --out runs/mine
     """
     from ..training.plan import plan
 
