@@ -2,6 +2,7 @@
 # make test   checks style and types and runs the tests
 # make docs   builds the documentation site, build/docs/index.html, without a network; warnings are errors
 # make gpu    measures on a GPU what is promised of one; without one it goes as far as it can
+# make dist   builds what is published, into dist/, and says how large each file is
 # make outsider   hands the whole program to strangers: thousands of wrong calls, odd files, broken plugins
 # All first make the environment .venv, and make it again only when what it depends on has changed.
 
@@ -23,7 +24,7 @@ export FOCUS_BUILD_CUDA ?= $(if $(shell command -v nvidia-smi),auto,0)
 
 TEST_WORKERS ?= 2
 
-.PHONY: outsider gpu demo test docs lint environment clean
+.PHONY: outsider gpu dist demo test docs lint environment clean
 .DELETE_ON_ERROR:
 
 environment: $(STAMP)
@@ -65,6 +66,15 @@ docs: environment
 outsider: environment
 	OMP_NUM_THREADS=1 OUTSIDER=whole $(RUN)/pytest -n $(TEST_WORKERS) -q tests/outsider
 
+DISTRIBUTIONS := . csrc starter
+
+dist: environment
+	rm -rf dist
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) 'build>=1.2'
+	@mkdir -p build && for folder in $(DISTRIBUTIONS); do \
+		$(RUN)/python -m build --no-isolation --outdir dist $$folder >build/dist.log 2>&1 || { cat build/dist.log; exit 1; }; done
+	@cd dist && du -k --apparent-size *
+
 gpu: environment
 	$(RUN)/python -m benchmarks.gpu --out build/gpu
 
@@ -75,4 +85,4 @@ lint: environment
 	$(RUN)/lint-imports --no-logo
 
 clean:
-	rm -rf $(VENV) $(DEMO) build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache
