@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass, field
 
 import pytest
 import torch
 from torch import Tensor
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script; then no program under test would hear Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TABLE = pytest.StashKey["Deviations"]()
 

@@ -12,7 +12,6 @@ import click
 from click.shell_completion import CompletionItem
 
 from ..errors import ConfigError
-from ..plugin.interfaces import LOWER_IS_BETTER
 from .common import Progress, complete_plugins, json_option, note, overwrite_option, print_json
 
 if TYPE_CHECKING:
@@ -201,19 +200,21 @@ def _step_shower(progress: Progress) -> Callable[[Step], None]:
 
 def _show_summary(summary: Summary, task: Task) -> None:
     """The scores, then what lies where."""
-    click.echo(f"{'metric':20} {'validation':>10} {'test':>10}")
-    for metric in task.metrics:
-        row = [f"{scores[metric]:10.4f}" if metric in scores else f"{'-':>10}" for scores in (summary.validation, summary.test)]
-        click.echo(f"{metric:20} {' '.join(row)}")
-    if summary.baselines:
-        ranked = sorted(summary.baselines.items(), key=lambda row: row[1], reverse=task.primary_metric not in LOWER_IS_BETTER)
-        told = ", ".join(f"{name} {score:.4f}" for name, score in ranked)
-        click.echo(f"{task.primary_metric} of the best non-learned baseline, on the test images: {told}")
+    from ..evaluation.baselines import best_baseline
+    from ..evaluation.tables import number
+
+    columns = {"validation": summary.validation, "test": summary.test}
+    shown = {title: {name: number(name, scores) for name in task.metrics if name in scores} for title, scores in columns.items() if scores}
+    if summary.baselines:  # of the primary metric, on the test images; the report has all
+        best, metric = best_baseline(dict(summary.baselines), task.primary_metric), task.primary_metric
+        shown["non-learned"] = {metric: f"{number(metric, {metric: summary.baselines[best]})} ({best})"}
+    for name, *row in (("metric", *shown), *((name, *(column.get(name, "") for column in shown.values())) for name in task.metrics)):
+        click.echo(f"{name:20} {' '.join(f'{cell:>11}' for cell in row)}".rstrip())
     click.echo(f"{summary.steps} steps in {summary.seconds:.0f} s{summary.delay}")
     places = {
         "best checkpoint": summary.best,
         "latest": summary.checkpoint,
-        "contact sheet": summary.samples,
+        "look at": summary.samples,
         "worst images": summary.worst,
         "report": summary.report,
     }

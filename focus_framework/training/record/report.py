@@ -155,8 +155,9 @@ def _parent(parent: Mapping[str, Any]) -> str:
 def _scores(summary: Summary, metrics: Sequence[str], step: int) -> Markup:
     direction = "lower" if metrics[0] in LOWER_IS_BETTER else "higher"
     said = f"The best checkpoint, of step {step}: the best {LABELS[metrics[0]]} ({direction} is better) on the validation images. "
-    rows = [[LABELS[name], number(name, summary.validation), number(name, summary.test)] for name in metrics]
-    return page.paragraph(f"{said}Protocol {PROTOCOL}.") + page.table(["metric", "validation", "test"], rows)
+    columns = {title: scores for title, scores in (("validation", summary.validation), ("test", summary.test)) if scores}
+    rows = [[LABELS[name], *(number(name, scores) for scores in columns.values())] for name in metrics]
+    return page.paragraph(f"{said}Protocol {PROTOCOL}.") + page.table(["metric", *columns], rows)
 
 
 def _baselines(summary: Summary, metric: str) -> Markup:
