@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -191,7 +192,8 @@ def test_several_methods_in_one_table(masks: Path, tmp_path: Path) -> None:
     assert r"F3\_Net" in latex and latex.count(r"\begin{tabular}") == 2 and "best" in latex
     page = files["report"].read_text()
     shown = f"{gap['mean']:+.4f} [{gap['low']:+.4f}, {gap['high']:+.4f}]"
-    assert "F3_Net" in page and "paired bootstrap" in page and shown in page and shown in latex
+    assert "F3_Net" in page and "paired bootstrap" in page and shown in page
+    assert re.sub(r"[+-][\d.]+", r"$\g<0>$", shown) in latex and "$-$ best" in latex
     text = said(evaluate(*call))
     assert "paired bootstrap" in text and "F3_Net" in text and "best" in text
 

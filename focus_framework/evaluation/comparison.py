@@ -7,6 +7,7 @@ this kind; it says nothing of other kinds.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -136,6 +137,12 @@ def rich_table(comparison: Comparison) -> RichTable:
 
 def as_latex(comparison: Comparison) -> str:
     """A ``tabular`` (package booktabs), its title in a comment above."""
-    rows = [" & ".join(map(latex_escaped, cells)) + r" \\" for cells in (comparison.header, *comparison.cells())]
+    lines = ([latex_escaped(name), *map(_in_mathematics, rest)] for name, *rest in (comparison.header, *comparison.cells()))
+    rows = [" & ".join(line) + r" \\" for line in lines]
     begin = rf"\begin{{tabular}}{{l{'r' * len(comparison.metrics)}}}"
     return "\n".join([f"% {comparison.title}", begin, r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _in_mathematics(cell: str) -> str:
+    """Escaped, with minus signs in place of hyphens."""
+    return re.sub(r"[+-]\d\.\d+", r"$\g<0>$", latex_escaped(cell)).replace(" - ", " $-$ ")
