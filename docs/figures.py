@@ -3,6 +3,7 @@
 python docs/figures.py                 the drawings of the architecture
 python docs/figures.py --runs runs     and what trained networks see: runs/TASK/best.safetensors of all five tasks, each made by
                                        focus train --task-plugin TASK --seed 1 --out runs/TASK
+python docs/figures.py --tuned DIR     and what fine-tuning gives: DIR/others and DIR/tuned as the page on fine-tuning makes them
 """
 
 from __future__ import annotations
@@ -141,6 +142,19 @@ def tasks_figure(runs: Path) -> Image.Image:
     return sheet(rows, ["image", "mask", "prediction"] * EXAMPLES)
 
 
+def tuned_figure(folder: Path) -> Image.Image:
+    """The first images of ``others``, none of them trained on: what the parent finds, and what the run that started from it does."""
+    import focus_framework as focus
+
+    models = [focus.load("starter-salient"), focus.load(folder / "tuned" / "best.safetensors")]
+    rows = []
+    for index, path in enumerate(sorted((folder / "others" / "images").iterdir())[: 2 * EXAMPLES], 1):
+        image, mask = (Image.open(place) for place in (path, folder / "others" / "masks" / f"{path.stem}.png"))
+        found = [grey(model.predict(path).probability) for model in models]
+        rows.append((f"image {index}", [np.asarray(image), np.asarray(mask.convert("L")), *found]))
+    return sheet(rows, ["image", "mask", "starter-salient", "fine-tuned"])
+
+
 def features_figure(runs: Path) -> Image.Image:
     """What the network makes of an image on its way: one row a task."""
     import focus_framework as focus
@@ -186,13 +200,17 @@ def colours(features: np.ndarray) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, help="folder with a run for each of the five tasks")
-    runs = parser.parse_args().runs
+    parser.add_argument("--tuned", type=Path, help="folder with the rendered images and the run of the page on fine-tuning")
+    given = parser.parse_args()
+    runs = given.runs
     FOLDER.mkdir(exist_ok=True)
     for name, drawing in (("architecture-image", image_way()), ("architecture-prompt", prompt_way())):
         (FOLDER / f"{name}.svg").write_text(drawing.svg(), "utf-8")
     if runs:
         for name, figure in (("tasks", tasks_figure(runs)), ("features", features_figure(runs))):
             figure.save(FOLDER / f"{name}.jpg", quality=88, optimize=True)
+    if given.tuned:
+        tuned_figure(given.tuned).save(FOLDER / "tuned.jpg", quality=88, optimize=True)
     for path in sorted(FOLDER.iterdir()):
         print(f"{path.stat().st_size / 1000:6.1f} kB  {path}")
 

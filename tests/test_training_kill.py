@@ -119,6 +119,11 @@ def main(folder: Path) -> None:
     forked(lambda: watched_run(killed, Moments(len(log) // 2)))
     assert forked(lambda: watched_run(killed, Moments(), resume=True, workers=2)) == 0
     done.append({"what": "goes on with two loader processes", "folder": str(killed), "whole": str(whole)})
+    for moment in range(2):
+        early = folder / f"early-{moment}"
+        assert os.WIFSIGNALED(forked(lambda run=early, moment=moment: watched_run(run, Moments(moment)))), f"moment {moment}"
+        assert forked(lambda run=early: watched_run(run, Moments())) == 0, f"moment {moment} keeps others out"
+        done.append({"what": "begins again", "folder": str(early), "whole": str(whole)})
     parent, tuned, killed = folder / "parent.safetensors", folder / "tuned", folder / "killed-tuned"
     shutil.copy(whole / "best.safetensors", parent)
     assert forked(lambda: watched_run(tuned, Moments(), parent=parent)) == 0
@@ -143,9 +148,10 @@ def test_a_killed_run_ends_bit_for_bit_as_one_that_was_not(runs: list[dict[str, 
     import torch
     from safetensors.torch import load_file
 
+    from focus_framework.files.atomic import BESIDE
     from focus_framework.training.record.state import load_state
 
-    assert len(runs) == MOMENTS + 2
+    assert len(runs) == MOMENTS + 4
     assert {"half a state", "half a checkpoint", "step"} <= {run["what"] for run in runs}
 
     def same(ours: Any, theirs: Any, where: str) -> None:
@@ -171,7 +177,7 @@ def test_a_killed_run_ends_bit_for_bit_as_one_that_was_not(runs: list[dict[str, 
         logs = [[json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()] for place in (folder, whole)]
         kept = [[{k: v for k, v in line.items() if k.startswith(("step", "loss", "validation"))} for line in log] for log in logs]
         assert kept[0] == kept[1], run["what"]
-        assert not list(folder.rglob(".focus-*")), run["what"]
+        assert not [path for path in folder.rglob("*") if BESIDE.fullmatch(path.name)], run["what"]
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from support.training import StopError, lines, run, saved, tiny
 import focus_framework as focus
 from focus_framework import ConfigError, DataError
 from focus_framework import cli as frame
+from focus_framework.files.atomic import BESIDE
 from focus_framework.files.images import write_image
 from focus_framework.plugin.registry import registry
 from focus_framework.training.health import DivergedError
@@ -143,7 +144,7 @@ class TestDisk:
     def check_that_the_last_checkpoint_is_whole(self, folder: Path) -> None:
         focus.load(folder / "checkpoint.safetensors", device="cpu")
         focus.load(folder / "best.safetensors", device="cpu")
-        assert not list(folder.rglob(".focus-*"))
+        assert not [path for path in folder.rglob("*") if BESIDE.fullmatch(path.name)]
         assert run(folder, resume=True).steps == 4
 
     @pytest.mark.parametrize("share", [0.5, 1.5])

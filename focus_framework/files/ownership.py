@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import ConfigError, DataError
-from .atomic import replacing
+from .atomic import BESIDE, replacing
 
 MARK = ".focus-framework"
 """The file in a folder that says what filled it."""
@@ -59,7 +59,7 @@ def is_ours(folder: Path, kind: str, known: Callable[[Path], bool] = lambda fold
         return True
     if not folder.is_dir():
         raise ConfigError(f"{folder} is a file, not a folder to write to; choose another --out")
-    if not any(folder.iterdir()):
+    if all(BESIDE.fullmatch(path.name) for path in folder.iterdir()):  # empty, or left so by a process that was killed
         return True
     with suppress(OSError, UnicodeDecodeError):
         return (folder / MARK).read_text("utf-8").strip() == kind

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from ...config.layers import flatten, to_toml
 from ...config.schema import RunConfig
 from ...errors import ConfigError, FocusError
-from ...files.atomic import replacing
+from ...files.atomic import remove_leftovers, replacing
 from ...files.ownership import MARK, remove_empty
 from ...plugin.interfaces import Task
 
@@ -60,8 +60,7 @@ def held(folder: Path, *, keep: bool = False) -> Iterator[None]:
         except Timeout as error:
             raise ConfigError(f"another run is writing to {folder}; wait for its end, or choose another --out") from error
     try:
-        for part in folder.rglob(".focus-*"):
-            part.unlink(missing_ok=True)
+        remove_leftovers(folder)
         found = {path.name for path in folder.iterdir()}
         try:
             yield
