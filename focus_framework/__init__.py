@@ -12,6 +12,7 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from .evaluation.measure import evaluate
+    from .inference.film.predicting import predict_film
     from .inference.many.predicting import predict_many
     from .inference.model import Model, Result, Results, load
     from .model.plain import build, losses
@@ -44,6 +45,7 @@ __all__ = [
     "hookimpl",
     "load",
     "losses",
+    "predict_film",
     "predict_many",
     "train",
 ]
@@ -53,6 +55,7 @@ _HEAVY = {
     "Model": "inference.model",
     "Result": "inference.model",
     "Results": "inference.model",
+    "predict_film": "inference.film.predicting",
     "predict_many": "inference.many.predicting",
     "build": "model.plain",
     "losses": "model.plain",

@@ -1,7 +1,10 @@
-"""``focus predict``: masks for images, however many."""
+"""``focus predict``: masks for images, however many, and for films."""
 
 from __future__ import annotations
 
+import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,18 @@ import click
 
 from ..errors import ConfigError
 from .common import Progress, complete_plugins, first_known, json_option, note, overwrite_option, prediction_options, print_json
+
+FILMS = (".mp4", ".mov", ".webm")
+"""Names of `--out` that mean a film; known here without importing what writes them."""
+
+
+def _seconds(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """90, 1:30 or 0:01:30.5 as seconds."""
+    if value is None:
+        return None
+    if not re.fullmatch(r"(\d{1,4}:){0,2}\d{1,6}(\.\d{1,9})?", value, re.ASCII):
+        raise click.BadParameter(f"{value!r} is no time such as 90, 1:30 or 0:01:30.5", context, parameter)
+    return sum(float(part) * 60**place for place, part in enumerate(reversed(value.split(":"))))
 
 
 @click.command()
@@ -19,7 +34,9 @@ from .common import Progress, complete_plugins, first_known, json_option, note, 
 @click.option(
     "--task-plugin", metavar="T", shell_complete=complete_plugins("task"), help="Instead of --checkpoint: the first one the task knows."
 )
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="predictions", show_default=True, help="Where to write.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default="predictions", show_default=True, help="Folder to write to; of a film, a file."
+)
 @click.option(
     "--save",
     "forms",
@@ -28,6 +45,11 @@ from .common import Progress, complete_plugins, first_known, json_option, note, 
     metavar="FORM,...",
     help="mask (grey, the default), binary, cutout (RGBA), overlay, rle (one COCO JSON); several at once.",
 )
+@click.option("--every", type=click.IntRange(min=1), metavar="N", help="Film: look at every N-th frame; its mask stays until the next.")
+@click.option("--start", metavar="TIME", callback=_seconds, help="Film: begin there, e.g. 90 or 1:30.")
+@click.option("--end", metavar="TIME", callback=_seconds, help="Film: end there.")
+@click.option("--smooth", type=click.FloatRange(0, 1), metavar="RATIO", help="Film: against flicker, 0 to 1.")
+@click.option("--no-sound", is_flag=True, help="Film: leave the sound out.")
 @prediction_options
 @click.option(
     "--batch-size", default=8, show_default=True, type=click.IntRange(min=1), help="Images together; fewer where memory is short."
@@ -44,6 +66,11 @@ def predict(
     task_plugin: str | None,
     out: Path,
     forms: tuple[str, ...],
+    every: int | None,
+    start: float | None,
+    end: float | None,
+    smooth: float | None,
+    no_sound: bool,
     prediction: dict[str, Any],
     batch_size: int,
     device: str,
@@ -60,6 +87,9 @@ def predict(
     The same command given again predicts only images that are new, changed, failed or not yet done. Another model or other settings
     are refused in the same OUT; --again starts over.
 
+    A film is written where OUT ends in .mp4, .mov or .webm: focus predict clip.mp4 --out clip-mask.mp4. It keeps its sound and the times of
+    its frames; --save mask, binary, overlay, or cutout in .mov and .webm. Needs the extra video.
+
     With --task-plugin, the first checkpoint that the task knows is fetched and kept; focus checkpoint list shows it.
 
     Example: focus predict photos/ --recursive --checkpoint runs/shadow/best.safetensors --out masks
@@ -71,7 +101,34 @@ def predict(
     from ..inference.many.listing import Listing
     from ..inference.outputs import parse_forms
 
-    parse_forms(forms)  # before torch is imported: a wrong call is told at once
+    chosen_forms = parse_forms(forms)  # before torch is imported: a wrong call is told at once
+    of_film = {"every": every, "start": start, "end": end, "smooth": smooth}
+    if out.suffix.lower() in FILMS and not out.is_dir():
+        given = {name: value for name, value in of_film.items() if value is not None}
+        if recursive or lists or len(inputs) != 1:
+            raise ConfigError(f"--out {out} is a film, which is made of one film; give a folder for images")
+        _film(
+            inputs[0],
+            checkpoint,
+            task_plugin,
+            out,
+            chosen_forms,
+            prediction,
+            as_json,
+            device=device,
+            batch_size=batch_size,
+            again=again,
+            overwrite=overwrite,
+            sound=not no_sound,
+            **given,
+        )
+        return
+    if no_sound or any(value is not None for value in of_film.values()):
+        raise ConfigError(
+            f"--every, --start, --end, --smooth and --no-sound are for films; a film is written where --out ends in {FILMS[0]}"
+        )
+    if film := next((given for given in inputs if Path(given).suffix.lower() in FILMS and Path(given).is_file()), None):
+        raise ConfigError(f"{film} is a film; give --out the name of one, say {Path(film).stem}-mask{FILMS[0]}")
     listing = Listing(inputs, recursive=recursive, lists=lists)
     from ..inference.many.predicting import predict_many
     from ..inference.model import load
@@ -105,3 +162,52 @@ def predict(
         )
     if report.failed:
         click.get_current_context().exit(1)
+
+
+def _film(
+    source: str,
+    checkpoint: str | None,
+    task_plugin: str | None,
+    out: Path,
+    forms: list[str],
+    prediction: dict[str, Any],
+    as_json: bool,
+    *,
+    device: str,
+    **options: Any,
+) -> None:
+    from ..inference.film.predicting import predict_film, troubles
+    from ..inference.film.reading import Film
+    from ..inference.film.writing import check_form
+
+    form = check_form(out, forms)
+    if Path(source).is_file() or not Path(source).exists():  # neither a pipe nor a camera, which are read once
+        with Film(source):
+            pass
+    from ..inference.model import load
+
+    model = load(str(checkpoint or first_known(str(task_plugin))), device=device, **prediction)
+    with Progress(1, "predicted") as progress:
+        report = predict_film(source, model, out, form=form, on_frame=_told(progress), **options)
+    told = troubles(report.broken_count, report.broken, report.truncated)
+    for trouble in told:
+        note(f"failed: {source}: {trouble}")
+    note(f"{out} was done before; --again does it once more" if report.before else f"wrote {report.frames} frames to {out}")
+    if as_json:
+        film = {"frames": report.frames, "broken": report.broken_count, "broken_at": report.broken, "truncated": report.truncated}
+        failed = [{"input": source, "error": trouble} for trouble in told]
+        print_json({"written": [] if report.before else [out], "failed": failed, "before": int(report.before), "film": film})
+    if not report.whole:
+        click.get_current_context().exit(1)
+
+
+def _told(progress: Progress) -> Callable[[float, float | None], None]:
+    """Tells `progress` of each frame: how far, and how long it will take."""
+    begin = time.monotonic()
+
+    def on_frame(seconds: float, total: float | None) -> None:
+        left = (time.monotonic() - begin) * (total - seconds) / seconds if total and seconds > 0 else None
+        ahead = f" of {total:.1f} s" + (f", {left:.0f} s left" if left is not None else "") if total else " s"
+        progress.show(min(seconds / total, 0.999) if total else 0.0, f"{seconds:.1f}{ahead}")
+
+    return on_frame

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import uuid
@@ -9,7 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..errors import DataError
+from ..errors import ConfigError, DataError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 BESIDE = re.compile(r"\.focus-[0-9a-f]{32}(\..*)?")
 """Names of files that are being written."""
@@ -21,9 +27,31 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Folders above it are made. Raises `DataError` where a device, a pipe or a folder lies there: a rename would put a file in its place;
     an `OSError` of the system names `path`, not the name beside it."""
     path = Path(path)
+    with _replacing(path, path.with_name(f".focus-{uuid.uuid4().hex}{path.suffix}")) as beside:
+        yield beside
+
+
+@contextmanager
+def replacing_alone(path: str | Path) -> Iterator[Path]:
+    """The same for a file that takes long: the name beside follows from `path`, so that the next call writes over what one that was killed
+    has left. Raises `ConfigError` where another process is writing it."""
+    path = Path(path)
+    beside = path.with_name(f".focus-{hashlib.md5(path.name.encode(), usedforsecurity=False).hexdigest()}{path.suffix}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with beside.open("ab") as held:
+        if fcntl is not None:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise ConfigError(f"another process is writing {path}; wait for it, or choose another name") from None
+        with _replacing(path, beside):
+            yield beside
+
+
+@contextmanager
+def _replacing(path: Path, beside: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         raise DataError(f"{path} is not a regular file, so nothing is written there; choose another name")
-    beside = path.with_name(f".focus-{uuid.uuid4().hex}{path.suffix}")
     with _naming(path, beside):
         path.parent.mkdir(parents=True, exist_ok=True)
         beside.touch()

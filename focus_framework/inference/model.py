@@ -36,6 +36,7 @@ from .views import predict_maps
 
 if TYPE_CHECKING:
     from .explain import Explanation
+    from .film.predicting import FilmFrame
 
 SHEET = 24
 """Results that a notebook shows."""
@@ -243,6 +244,26 @@ class Model(nn.Module):
         self.eval()
         for picture, probability in predict_maps(self, map(as_array, images), batch_size):
             yield Result(probability, picture, self.config.prediction.threshold)
+
+    def film(
+        self,
+        source: str | PathLike[str],
+        *,
+        every: int = 1,
+        start: float = 0.0,
+        end: float | None = None,
+        smooth: float = 0.0,
+        batch_size: int = 8,
+    ) -> Iterator[FilmFrame]:
+        """The frames of a film with their results, in order; a few at a time are in memory. `source` is a file, a pipe or a camera.
+
+        The network looks at every `every`-th frame, and its mask stays until the next. `start` and `end` are seconds. `smooth`, in 0..1,
+        lets a map go part of the way back to the one before where it is in doubt, against flicker. Needs the extra ``video``. Raises
+        `DataError` for what is no film; broken frames are left out, and logged at the end.
+        """
+        from .film.predicting import film_frames
+
+        return film_frames(self, source, every=every, start=start, end=end, smooth=smooth, batch_size=batch_size)
 
 
 def _apart(first: Heads, second: Heads) -> float:

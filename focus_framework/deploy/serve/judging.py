@@ -22,7 +22,7 @@ from .refusals import RefusedError
 def open_judge(served: Sequence[Served], options: dict[str, str | None], device: str) -> PromptJudge | None:
     """The refiner that compares prompts, where any of ``--refiner``, ``--clip-model`` and ``--clip-weights`` was given. Raises
     `ConfigError` and `WeightsError`."""
-    if not any(options.values()):
+    if not any(options.values()) or options.get("refiner") == "none":
         return None
     task = registry().find_task(served[0].model.task)
     names = {"refiner": "refiner.name", "clip_model": "refiner.options.model", "clip_weights": "refiner.options.weights"}
