@@ -13,7 +13,7 @@ from urllib.parse import unquote, urldefrag
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PUBLIC = ("focus_framework", "focus_framework.ops", "focus_framework.metrics")
+PUBLIC = ("focus_framework", "focus_framework.ops", "focus_framework.metrics", "focus_framework.testing")
 pytest.importorskip("furo", reason="the site needs the extra docs: pip install '.[docs]'")
 pytest.importorskip("myst_parser", reason="the site needs the extra docs: pip install '.[docs]'")
 

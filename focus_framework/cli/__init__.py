@@ -35,7 +35,7 @@ COMMANDS = {
     "data": ("data:data", "List known data sets; check, look at and make pairs of image and mask."),
     "checkpoint": ("checkpoint:checkpoint", "Show what a checkpoint holds; list, fetch, import and share."),
     "prompts": ("prompts:prompts", "Show the prompts of a task, and try prompts on examples."),
-    "plugins": ("plugins:plugins", "List what is installed, from where, and what is broken."),
+    "plugins": ("plugins:plugins", "List what is installed; start a plugin, and try what one promises."),
     "bench": (
         "bench:bench",
         "Measure the speed of each stage of inference and training, with and without the compiled deformable attention.",

@@ -76,7 +76,7 @@ def resolve(
     """
     assignments = list(assignments)
     from_file = _read_file(file) if file else {}
-    from_set = dict(_parse_assignment(text) for text in assignments)
+    from_set = dict(parse_assignment(text) for text in assignments)
     given = {key: value for key, value in (options or {}).items() if value is not None}
     named = {"command line": preset, "--set": from_set.pop("preset", None), f"file {file}": from_file.pop("preset", None)}
     preset_source, preset = next(((layer, name) for layer, name in named.items() if name), ("default", FINETUNE if parent else "quick"))
@@ -126,7 +126,7 @@ def task_in(file: Path) -> str | None:
 
 def starting_point(file: Path | None, assignments: Iterable[str], options: Mapping[str, Any]) -> str:
     """The checkpoint that the layers together start from, empty for none."""
-    from_set = dict(_parse_assignment(text) for text in assignments).get("init")
+    from_set = dict(parse_assignment(text) for text in assignments).get("init")
     given = options.get("init") or from_set or (_read_file(file).get("init") if file else None) or ""
     if not isinstance(given, str):
         raise ConfigError(f"init = {given!r:.80}: a checkpoint is given by its file, hf://owner/name or a known name")
@@ -242,7 +242,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     return flatten(read_toml(path, error=ConfigError, what="configuration file"))
 
 
-def _parse_assignment(text: str) -> tuple[str, Any]:
+def parse_assignment(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"--set {text!r}: write it as dotted.key=value, e.g. --set training.learning_rate=1e-4")

@@ -77,7 +77,7 @@ def check_network(network: Network, image: Tensor, *, backbone: str, enhancer: s
     if prior is not None and width is not None:
         with calling(f"enhancer {enhancer}", "its network", passing=is_memory_short):
             maps = prior(image)
-        _check_maps(maps, image, width, f"enhancer {enhancer}")
+        check_maps(maps, image, width, f"enhancer {enhancer}")
 
 
 def try_refiner(refiner: nn.Module, size: int, *, name: str, device: torch.device) -> None:
@@ -123,7 +123,8 @@ def _check_tokens(tokens: object, shape: tuple[int, ...], source: str) -> None:
         raise PluginError(f"{source} gave NaN or infinite tokens")
 
 
-def _check_maps(maps: object, image: Tensor, width: int, plugin: str) -> None:
+def check_maps(maps: object, image: Tensor, width: int, plugin: str) -> None:
+    """Raise `PluginError` where a prior gave other maps than it promised."""
     if not isinstance(maps, tuple | list) or len(maps) != len(STRIDES):
         count = f"{len(maps)} maps" if isinstance(maps, tuple | list) else _told(maps)
         raise PluginError(f"{plugin} must give {len(STRIDES)} maps, of strides {', '.join(map(str, STRIDES))}; it gave {count}")

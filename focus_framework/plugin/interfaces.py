@@ -87,7 +87,7 @@ class Dataset:
     images: Sequence[str]
     """Folders below the data root, the usual one first; the first that exists is read."""
     masks: Sequence[str]
-    """Folders of the masks, in the order of `images`."""
+    """Folders of the masks, in the order of `images`; none where no image has foreground."""
     split: Literal["train", "test"]
     count: int | None = None
     """Pairs that a complete copy has."""

@@ -212,13 +212,22 @@ class Registry:
                 if inspect.isgenerator(tasks[0]) or isinstance(tasks[0], list | tuple):
                     tasks = list(tasks[0])
         else:
-            fresh = Registry()  # its names clash with nobody's
-            entries = fresh.add(module, reference, reference, reference, "")
-            tasks = [entry.get() for entry in entries if entry.kind == "task"]
+            tasks = [entry.get() for entry in _offered_by(module, reference) if entry.kind == "task"]
         if len(tasks) != 1 or not isinstance(tasks[0], Task):
             what = f"{len(tasks)} tasks" if len(tasks) != 1 else type(tasks[0]).__name__
             raise PluginError(f"{reference} gives {what}, one Task is needed; name it: {reference}:ATTRIBUTE")
         return Entry("task", tasks[0].name, reference, reference, "", tasks[0])
+
+
+def entries_of_file(path: Path) -> list[Entry]:
+    """Everything that a Python file offers, of any kind, good or broken, before it is packaged. Raises `PluginError` where the file cannot
+    be imported, or has no hook."""
+    return _offered_by(_import_file(path), str(path))
+
+
+def _offered_by(module: ModuleType, reference: str) -> list[Entry]:
+    fresh = Registry()  # its names clash with nobody's
+    return fresh.add(module, reference, reference, reference, "")
 
 
 @functools.cache
@@ -334,19 +343,19 @@ def _cause(error: FocusError) -> str:
 
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise PluginError(f"task plugin file {path} does not exist")
-    name = f"focus_task_{path.stem.replace('-', '_')}"
+        raise PluginError(f"plugin file {path} does not exist")
+    name = f"focus_plugin_{path.stem.replace('-', '_')}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise PluginError(f"{path} cannot be read as a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickling of what the file defines look it up there
     try:
-        with calling(f"task plugin {path}", "its file"):
+        with calling(f"plugin {path}", "its file"):
             spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
         if isinstance(error, FocusError):
-            raise PluginError(f"task plugin {path} cannot be imported: {_cause(error)}") from error
+            raise PluginError(f"plugin {path} cannot be imported: {_cause(error)}") from error
         raise
     return module

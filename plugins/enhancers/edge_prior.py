@@ -43,8 +43,9 @@ class CannyOverlay(nn.Module):
         """The edge image itself, RGB `[B, 3, H, W]` in 0..1."""
         picture = (image.float() * self.std + self.mean).clamp(0, 1)
         grey = kornia.color.rgb_to_grayscale(picture)
-        # Without hysteresis, which asks the host after every pass whether to go on: weak edges stay, at half strength.
-        _, edges = kornia.filters.canny(grey, self.low, self.high, kernel_size=(5, 5), sigma=(1.4, 1.4), hysteresis=False)
+        with torch.autocast(image.device.type, enabled=False):  # else its convolutions are of half precision, and find other edges
+            # Without hysteresis, which asks the host after every pass whether to go on: weak edges stay, at half strength.
+            _, edges = kornia.filters.canny(grey, self.low, self.high, kernel_size=(5, 5), sigma=(1.4, 1.4), hysteresis=False)
         return (1 - self.strength) * picture + self.strength * edges
 
 

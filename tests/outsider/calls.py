@@ -28,6 +28,8 @@ RIGHT: dict[str, tuple[str, ...]] = {
     "serve": ("@/checkpoint.safetensors", "--port", "0", "--stop-after", "0", "--device", "cpu"),
     "bench": ("--image-size", "64", "--repeats", "1", "--device", "cpu"),
     "data list": ("--task-plugin", "shadow"),
+    "plugins check": ("shadow",),
+    "plugins new": ("task", "mine", "--out", "out"),
     "checkpoint inspect": ("@/checkpoint.safetensors",),
     "data generate": ("shadow", "--out", "out", "--count", "1", "--size", "32"),
 }
