@@ -1,5 +1,6 @@
 # make demo   predicts shadows with the starter, then trains the task on practice images and shows what it predicts on images it has never seen
 # make test   checks style and types and runs the tests
+# make test-lowest   runs them with the lowest version of every dependency, in an environment of its own
 # make docs   builds the documentation site, build/docs/index.html, without a network; warnings are errors
 # make gpu    measures on a GPU what is promised of one; without one it goes as far as it can
 # make dist   builds what is published, into dist/, and says how large each file is
@@ -24,7 +25,7 @@ export FOCUS_BUILD_CUDA ?= $(if $(shell command -v nvidia-smi),auto,0)
 
 TEST_WORKERS ?= 2
 
-.PHONY: outsider gpu dist demo test docs lint environment clean
+.PHONY: outsider gpu dist test-lowest demo test docs lint environment clean
 .DELETE_ON_ERROR:
 
 environment: $(STAMP)
@@ -59,6 +60,12 @@ demo: environment
 test: lint
 	OMP_NUM_THREADS=1 $(RUN)/pytest -n $(TEST_WORKERS) -q
 
+test-lowest:
+	mkdir -p build
+	$(PYTHON) tests/lowest.py > build/lowest.txt
+	$(MAKE) environment VENV=.venv-lowest PIP_FLAGS="$(PIP_FLAGS) --constraint $(CURDIR)/build/lowest.txt"
+	OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -n $(TEST_WORKERS) -q
+
 docs: environment
 	$(RUN)/sphinx-build -q -W --keep-going -n -d build/doctrees docs build/docs
 	@echo "the documentation: build/docs/index.html"
@@ -85,4 +92,4 @@ lint: environment
 	$(RUN)/lint-imports --no-logo
 
 clean:
-	rm -rf $(VENV) $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-lowest $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache

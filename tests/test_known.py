@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.hub_server import TOKEN, HubServer, connected
+from support.hub_server import RETRIES, TOKEN, HubServer, connected
 from support.release import REFERENCE, released_shapes, released_state
 
 import focus_framework as focus
@@ -121,6 +121,9 @@ def test_one_command_from_an_image_to_its_mask(hub: HubServer, tmp_path: Path, c
 
 def test_what_is_cut_off_is_gone_on_with(hub: HubServer, released: bytes) -> None:
     hub.cut_after = [200_000]
+    if not RETRIES:
+        with pytest.raises(hub_module.UnreachableError, match="geshang/focus_large_sd cannot be fetched"):
+            hub_module.fetch(f"hf://{REPOSITORY}")
     assert hub_module.fetch(f"hf://{REPOSITORY}").read_bytes() == released
     first, second = [where for method, path, where in hub.requests if method == "GET" and "resolve" in path]
     assert first == ""
