@@ -11,6 +11,7 @@ from .plugin.interfaces import Backbone, Checkpoint, Dataset, Enhancer, Figures,
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .deploy.export.making import export
     from .evaluation.measure import evaluate
     from .inference.film.predicting import predict_film
     from .inference.many.predicting import predict_many
@@ -42,6 +43,7 @@ __all__ = [
     "build",
     "configure",
     "evaluate",
+    "export",
     "hookimpl",
     "load",
     "losses",
@@ -60,6 +62,7 @@ _HEAVY = {
     "build": "model.plain",
     "losses": "model.plain",
     "evaluate": "evaluation.measure",
+    "export": "deploy.export.making",
     "Run": "training.session",
     "configure": "training.session",
     "train": "training.session",

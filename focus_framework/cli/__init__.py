@@ -30,6 +30,7 @@ COMMANDS = {
     "train": ("train:train", "Train on a task's images, or on its practice images."),
     "predict": ("predict:predict", "Write the masks of images, at the images' own size."),
     "evaluate": ("evaluate:evaluate", "Measure a checkpoint on data sets, or mask files against the true masks."),
+    "export": ("export:export", "Write a checkpoint as a file that gives the same masks without this framework."),
     "serve": ("serve:serve", "Answer with masks over HTTP, and show a page for people."),
     "explain": ("explain:explain", "Show what the network sees on the way from an image to its mask."),
     "data": ("data:data", "List known data sets; check, look at and make pairs of image and mask."),

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as V
 
 from ..config.layers import with_prediction
-from ..config.schema import PreprocessingConfig, RunConfig
+from ..config.schema import PredictionConfig, PreprocessingConfig, RunConfig
 from ..errors import ConfigError
 from ..files.coco import run_lengths
 from ..files.sheets import contact_sheet, overlay
@@ -176,11 +176,14 @@ class Model(nn.Module):
         """Resize (to `scale` times the usual size), normalise, pad to multiples of 32: the only path from an image to the network."""
         height, width = image.shape[:2]
         size = resized_size(height, width, self.config.preprocessing, scale)
+        return self.prepare_to(image, size, self.padded_size(height, width, scale))
+
+    def prepare_to(self, image: NDArray[np.uint8], size: tuple[int, int], padded: tuple[int, int]) -> Prepared:
+        """`prepare` with the (height, width) to resize to, and that to pad to, given."""
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).to(self.device)
         pixels = V.resize(pixels, list(size), antialias=True)
         normalised = self.normalise(pixels.float() / 255)
-        padded = self.padded_size(height, width, scale)
-        return Prepared(F.pad(normalised, (0, padded[1] - size[1], 0, padded[0] - size[0])), size, (height, width))
+        return Prepared(F.pad(normalised, (0, padded[1] - size[1], 0, padded[0] - size[0])), size, (image.shape[0], image.shape[1]))
 
     @torch.inference_mode()
     def probabilities(self, batch: Sequence[Prepared], rule: Rule | None = None) -> list[Tensor]:
@@ -188,15 +191,11 @@ class Model(nn.Module):
         with naming_plugins(self.parts_of_plugins):
             heads = self._heads(torch.stack([prepared.pixels for prepared in batch]))
         class_logits, mask_logits = heads.class_logits[-1].float(), heads.mask_logits[-1].float()
-        padded, settings = batch[0].pixels.shape[-2:], self.config.prediction
-        mask_logits = F.interpolate(mask_logits, padded, mode="bilinear", align_corners=False)
-        maps = []
-        for index, prepared in enumerate(batch):
-            height, width = prepared.size
-            logits = mask_logits[index, None, :, :height, :width]
-            logits = F.interpolate(logits, prepared.source, mode="bilinear", align_corners=False)
-            maps.append(join(class_logits[index, None], logits, rule or settings.rule, temperature=settings.temperature)[0])
-        return maps
+        padded, settings = (batch[0].pixels.shape[-2], batch[0].pixels.shape[-1]), self.config.prediction
+        return [
+            maps_at(class_logits[index, None], mask_logits[index, None], padded, prepared.size, prepared.source, settings, rule)[0]
+            for index, prepared in enumerate(batch)
+        ]
 
     def _heads(self, pixels: Tensor) -> Heads:
         """The network's heads in the precision of the settings; the first images decide what ``auto`` means."""
@@ -264,6 +263,23 @@ class Model(nn.Module):
         from .film.predicting import film_frames
 
         return film_frames(self, source, every=every, start=start, end=end, smooth=smooth, batch_size=batch_size)
+
+
+def maps_at(
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    padded: tuple[int, int],
+    inner: tuple[int, int],
+    size: tuple[int, int],
+    settings: PredictionConfig,
+    rule: Rule | None = None,
+) -> Tensor:
+    """Maps of interest `[B, *size]` out of class logits `[B, Q, 3]` and mask logits `[B, Q, h, w]`, of images that were `inner` large
+    (height, width) before they were `padded`. Exported files compute this too."""
+    logits = F.interpolate(mask_logits, padded, mode="bilinear", align_corners=False)
+    logits = logits.narrow(2, 0, inner[0]).narrow(3, 0, inner[1])
+    logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
+    return join(class_logits, logits, rule or settings.rule, temperature=settings.temperature)
 
 
 def _apart(first: Heads, second: Heads) -> float:

@@ -6,9 +6,13 @@ Nothing is done before there is an error: its traceback shows whose functions we
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import linecache
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from traceback import walk_tb
+from types import FrameType
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -35,8 +39,8 @@ def naming_plugins(
     except BaseException as error:
         if is_interruption(error) or is_memory_short(error) or passing(error):
             raise
-        if found := _blamed(error, parts):
-            raise PluginError(f"{found[0]}: {found[1]} raised {reason(error)}") from error
+        if found := blamed(error, parts):
+            raise PluginError(f"{found.plugin}: {found.function} raised {reason(error)}") from error
         if isinstance(error, Exception):
             otherwise()
         raise
@@ -50,21 +54,36 @@ def is_memory_short(error: BaseException) -> bool:
     )
 
 
-def _blamed(error: BaseException, parts: Parts) -> tuple[str, str] | None:
+class Blamed(NamedTuple):
+    """Where an error came from."""
+
+    plugin: str
+    function: str
+    line: str
+    """The innermost line of the plugin's own file, or else of whom it called, with its file and number."""
+
+
+def blamed(error: BaseException, parts: Parts) -> Blamed | None:
     """The plugin and its function that ran when the error came: the outermost by the object, else, as of a function of autograd that runs
     backwards, the innermost by the file of the plugin's class."""
     modules = {plugin: whole for plugin, whole in parts.items() if isinstance(whole, nn.Module)}
     owners = {id(module): plugin for plugin, whole in modules.items() for module in whole.modules()}
     files = {file: plugin for plugin, whole in modules.items() if (file := _file(type(whole)))}
-    frames = [frame for frame, _ in walk_tb(error.__traceback__) if not _is_library(str(frame.f_globals.get("__name__", "")))]
-    for frame in frames:
+    steps = [step for step in walk_tb(error.__traceback__) if not _is_library(str(step[0].f_globals.get("__name__", "")))]
+    for frame, _ in steps:
         itself = frame.f_locals.get("self")
         if isinstance(itself, nn.Module) and id(itself) in owners:
-            return owners[id(itself)], _called(frame.f_code.co_name)
-    for frame in reversed(frames):
+            return Blamed(owners[id(itself)], _called(frame.f_code.co_name), _line(steps))
+    for frame, _ in reversed(steps):
         if frame.f_code.co_filename in files:
-            return files[frame.f_code.co_filename], _called(frame.f_code.co_name)
+            return Blamed(files[frame.f_code.co_filename], _called(frame.f_code.co_name), _line(steps))
     return None
+
+
+def _line(steps: Sequence[tuple[FrameType, int]]) -> str:
+    frame, number = steps[-1]
+    text = linecache.getline(frame.f_code.co_filename, number).strip()
+    return f"{Path(frame.f_code.co_filename).name} line {number}, {text:.100}"
 
 
 def _called(function: str) -> str:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 ITERATIONS = 12  # the eigenvalues of a feature map fall steeply; tests compare with an exact decomposition
 THRESHOLD = 0.6
+MARGIN = 1e-4  # of the spread of the scores; less is rounding, as where a grid is all border
 
 
 @torch.no_grad()
@@ -18,7 +19,7 @@ def principal_component(tokens: Tensor) -> Tensor:
     """
     centred = tokens.float() - tokens.float().mean(1, keepdim=True)
     farthest = centred.square().sum(2).argmax(1)
-    direction = centred[torch.arange(len(centred), device=centred.device), farthest].unsqueeze(2)
+    direction = centred[torch.arange(centred.shape[0], device=centred.device), farthest].unsqueeze(2)
     for _ in range(ITERATIONS):
         direction = torch.nn.functional.normalize(direction, dim=1)
         direction = centred.transpose(1, 2) @ (centred @ direction)
@@ -34,12 +35,13 @@ def foreground_score(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     """
     scores = principal_component(tokens).unflatten(1, grid)
     rows, columns = grid
-    border = torch.ones(grid, dtype=torch.bool, device=scores.device)
-    border[1 : rows - 1, 1 : columns - 1] = False
-    towards_border = scores[:, border].mean(1) > scores.mean((1, 2))
-    scores = torch.where(towards_border[:, None, None], -scores, scores)
+    border = torch.ones(grid, device=scores.device)
+    border[1 : rows - 1, 1 : columns - 1] = 0
+    at_border = (scores * border).sum((1, 2)) / border.sum()  # weights, not an index: how many cells that are depends on the size
+    spread = scores.amax((1, 2), keepdim=True) - scores.amin((1, 2), keepdim=True)
+    towards_border = (at_border - scores.mean((1, 2)))[:, None, None] > MARGIN * spread
+    scores = torch.where(towards_border, -scores, scores)
     low = scores.amin((1, 2), keepdim=True)
-    spread = scores.amax((1, 2), keepdim=True) - low
     return ((scores - low) / spread.clamp_min(torch.finfo(scores.dtype).tiny))[:, None]
 
 

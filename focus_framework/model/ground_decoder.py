@@ -88,7 +88,7 @@ class GroundDecoder(nn.Module):
         values = [level + embed for level, embed in zip(levels, self.level_embed, strict=True)]
         shapes = [(level.shape[2], level.shape[3]) for level in pixels.levels]
         keys = [value + to_tokens(sine_positions(s, self.width, value.device)) for value, s in zip(values, shapes, strict=True)]
-        batch = len(values[0])
+        batch = values[0].shape[0]
         queries = self.query_content.expand(batch, -1, -1)
         places = self.query_position.expand(batch, -1, -1)
         normed = self.norm(queries)

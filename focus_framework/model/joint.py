@@ -31,8 +31,7 @@ def soft_map(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
 def foreground_map(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
     """The ablation without joint prediction: the mask of the query that is most probably foreground, `[B, H, W]`."""
     best = class_logits.softmax(-1)[..., FOREGROUND].argmax(1)
-    chosen = torch.take_along_dim(mask_logits, best[:, None, None, None], 1).squeeze(1)
-    return chosen.float().sigmoid()
+    return _of_queries(mask_logits, best[:, None]).squeeze(1).float().sigmoid()
 
 
 def release_mask(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
@@ -46,11 +45,17 @@ def release_mask(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
     confidence = masks.square().sum((2, 3)) / (masks.sum((2, 3)) + 1e-6)
     scores = scores * confidence[..., None]
     best_score, best_query = scores.max(1)
-    foreground, background = torch.take_along_dim(masks, best_query[..., None, None], 1).unbind(1)
-    joint = foreground > background
-    alone = torch.where((best_score[:, 0] >= best_score[:, 1])[:, None, None], foreground > 0.5, background < 0.5)
+    foreground, background = _of_queries(masks, best_query).unbind(1)
+    joint = (foreground > background).float()
+    alone = torch.where((best_score[:, 0] >= best_score[:, 1])[:, None, None], (foreground > 0.5).float(), (background < 0.5).float())
     both = (best_score > CONFIDENT).all(1)
-    return torch.where(both[:, None, None], joint, alone).float()
+    return torch.where(both[:, None, None], joint, alone)  # of numbers: onnxruntime has no choice between booleans
+
+
+def _of_queries(masks: Tensor, queries: Tensor) -> Tensor:
+    """Of masks `[B, Q, H, W]` those of some queries `[B, K]`, `[B, K, H, W]`. By index, since tracing an export stumbles over
+    `take_along_dim`."""
+    return masks[torch.arange(masks.shape[0], device=masks.device)[:, None], queries]
 
 
 RULES = {"soft": soft_map, "release": release_mask, "foreground": foreground_map}

@@ -52,12 +52,12 @@ class CannyOverlay(nn.Module):
 class ReleaseOverlay(nn.Module):
     """What the release makes of the normalised image: times 255, rounded, clipped, RGB to BGR, blurred 5x5 (sigma 1.4), Canny
     (100, 200) in each channel; 0.7 blurred + 0.3 edges in 0..1, not normalised. By OpenCV on the CPU, where it is the quickest, and
-    elsewhere in batches on the device, with the same bytes."""
+    elsewhere, and in an exported file, in batches on the device, with the same bytes."""
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> Tensor:
         pictures = (image.float() * 255 + 0.5).clamp(0, 255).to(torch.uint8)
-        if image.device.type != "cpu":
+        if image.device.type != "cpu" or torch.compiler.is_exporting():
             return release_edge_images(pictures) / 255
         overlaid = [release_edge_image(picture) for picture in pictures.permute(0, 2, 3, 1).numpy()]
         return torch.from_numpy(np.stack(overlaid)).permute(0, 3, 1, 2).float() / 255

@@ -66,17 +66,32 @@ def _is_ridge(magnitude: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
     vertical = (magnitude > beside(-1, 0)) & (magnitude >= beside(1, 0))
     falling = (magnitude > beside(-1, -1)) & (magnitude > beside(1, 1))
     rising = (magnitude > beside(-1, 1)) & (magnitude > beside(1, -1))
-    diagonal = torch.where((dx ^ dy) < 0, rising, falling)
+    diagonal = _either((dx ^ dy) < 0, rising, falling)
     is_vertical = steep > across + (dx.abs() << 16)
-    return torch.where(steep < across, horizontal, torch.where(is_vertical, vertical, diagonal))
+    return _either(steep < across, horizontal, _either(is_vertical, vertical, diagonal))
+
+
+def _either(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """`torch.where` of booleans, for which onnxruntime has none."""
+    return (condition & yes) | (~condition & no)
 
 
 def _grown(strong: Tensor, edge: Tensor) -> Tensor:
     """All edges that are connected, over corners too, with a strong one."""
-    candidates, grown = edge.float(), strong.float()
-    while True:
-        before = grown
+    candidates = edge.float()
+
+    def steps(before: Tensor, grown: Tensor) -> tuple[Tensor, Tensor]:
+        before = grown.clone()
         for _ in range(CHECK_EVERY):
             grown = F.max_pool2d(grown, 3, stride=1, padding=1) * candidates
-        if torch.equal(grown, before):
-            return grown > 0
+        return before, grown
+
+    def still_growing(before: Tensor, grown: Tensor) -> Tensor:
+        return (grown != before).any()
+
+    state = (torch.zeros_like(candidates), strong.float())
+    if torch.compiler.is_exporting():
+        return torch.while_loop(still_growing, steps, state)[1] > 0
+    while still_growing(*state):
+        state = steps(*state)
+    return state[1] > 0

@@ -26,6 +26,7 @@ RIGHT: dict[str, tuple[str, ...]] = {
     "evaluate": ("--checkpoint", "@/checkpoint.safetensors", "--data", "@/pairs"),
     "predict": ("@/pairs/images", "--checkpoint", "@/checkpoint.safetensors", "--out", "out"),
     "serve": ("@/checkpoint.safetensors", "--port", "0", "--stop-after", "0", "--device", "cpu"),
+    "export": ("@/checkpoint.safetensors", "--out", "model.pt2", "--size", "64"),
     "bench": ("--image-size", "64", "--repeats", "1", "--device", "cpu"),
     "data list": ("--task-plugin", "shadow"),
     "plugins check": ("shadow",),

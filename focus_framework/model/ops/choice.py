@@ -78,6 +78,8 @@ def backend(device: str | torch.device = "cpu") -> Backend:
     Raises `ConfigError` where ``FOCUS_OPS`` is misspelt, `DeviceError` where it asks for a compiled op that is not installed,
     is broken (with the error of its import as the cause), or was built without this device.
     """
+    if torch.compiler.is_exporting():  # no other runtime knows the compiled op
+        return "reference"
     device = torch.device(device)
     name, why, command = _choose(device)
     if name == "reference" and wanted() == "native":

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import timm
+import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -43,6 +46,33 @@ def build_timm(name: str, weights: str, **arguments: Any) -> nn.Module:
         listed = ", ".join(missing[:3])
         raise _cannot_load(name, weights, f"{len(missing)} of {len(model.state_dict())} tensors are missing, among them {listed}")
     return model
+
+
+SAME_PADDED = ("conv2d_same", "pool2d_same", "std_conv")
+"""Modules of timm whose layers pad as TensorFlow does."""
+
+
+@contextmanager
+def padding_by_stride() -> Iterator[None]:
+    """In the block timm's layers with TensorFlow's SAME padding pad by kernel and stride alone, which is the same wherever the stride
+    divides the size, as it does for images of multiples of 32. timm computes the padding from the size, by which an export that leaves
+    the size open gets lost. For the whole process: no other network may run meanwhile."""
+    modules = [import_module(f"timm.layers.{name}") for name in SAME_PADDED]
+    before = [module.__dict__["pad_same"] for module in modules]
+    try:
+        for module in modules:
+            module.__dict__["pad_same"] = _pad_by_stride
+        yield
+    finally:
+        for module, function in zip(modules, before, strict=True):
+            module.__dict__["pad_same"] = function
+
+
+def _pad_by_stride(
+    x: Tensor, kernel_size: Sequence[int], stride: Sequence[int], dilation: Sequence[int] = (1, 1), value: float = 0
+) -> Tensor:
+    pads = [max(apart * (kernel - 1) + 1 - step, 0) for kernel, step, apart in zip(kernel_size, stride, dilation, strict=True)]
+    return F.pad(x, [side for pad in reversed(pads) for side in (pad // 2, pad - pad // 2)], value=value)
 
 
 def found_weights(name: str, weights: str) -> str:

@@ -1,0 +1,1 @@
+"""Files that give the same masks without this framework: ONNX and torch.export."""
