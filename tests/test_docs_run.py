@@ -73,7 +73,13 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for folder in ("truth", "masks", "maps", "f3net", "dss"):
         for index in range(3):
             write_image(root / folder / f"{index}.png", np.roll(mask, index, 0))
-    for task, path in (("shadow", "runs/shadow/best"), ("salient", "runs/mine/best"), ("shadow", "shadow")):
+    for task, path in (
+        ("shadow", "runs/shadow/best"),
+        ("salient", "runs/mine/best"),
+        ("shadow", "shadow"),
+        ("shadow", "runs/a/best"),
+        ("shadow", "runs/b/best"),
+    ):
         config = resolve(task, file=ROOT / "tests" / "data" / "toy.toml").config
         network, entry = build_network(config), registry().find_task(task)
         (root / path).parent.mkdir(parents=True, exist_ok=True)

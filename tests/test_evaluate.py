@@ -20,7 +20,7 @@ from focus_framework.cli.evaluate import evaluate
 from focus_framework.data.pair import Pair
 from focus_framework.errors import ConfigError, DataError
 from focus_framework.evaluation import scoring
-from focus_framework.evaluation.report import Section, View, best_median_worst, render
+from focus_framework.evaluation.report import Section, View, render, worst_median_best
 from focus_framework.evaluation.samples import match_predictions, pair_predictions, published_figures
 from focus_framework.evaluation.scoring import Evaluation, Score, evaluate_files, evaluate_model
 from focus_framework.evaluation.tables import as_csv, as_latex, tables
@@ -186,9 +186,10 @@ def test_the_command_writes_tables_and_page(folders: tuple[Path, Path], tmp_path
     assert float(row["weighted_f"]) == pytest.approx(reference(*folders)["weighted_f"], abs=1e-6)
     assert files["latex"].read_text().count(r"\\") == 2
     page = files["report"].read_text()
-    assert page.count("<figure>") == 3 * 2 * 4  # best, median and worst, two images each, of four images
+    assert page.count("<figure>") == 7 * 4  # each image once, of four images
     assert all(f"scene {index}" in page for index in range(7))
-    assert page.count("<svg") == 1
+    assert page.count("<svg") == 2  # the curves, and what the scores depend on
+    assert "Calibration error (ECE)" in page and "Threshold with the highest mean IoU" in page and "of the error: " in page
     assert 'src="http' not in page and 'href="http' not in page.replace('xlink:href="http', "")
     assert list(out.iterdir()) and not list(out.glob(".focus-*"))
 
@@ -211,6 +212,8 @@ def test_any_name_is_text_on_the_page(tmp_path: Path) -> None:
         ((), "either --checkpoint"),
         (("--checkpoint", "c", "--predictions", "."), "either --checkpoint"),
         (("--checkpoint", "c", "--masks", "."), "--masks goes with --predictions"),
+        (("--checkpoint", "c", "--against", "c"), "is the checkpoint itself"),
+        (("--predictions", ".", "--masks", ".", "--against", "c"), "--against c goes with --checkpoint"),
         (("--predictions", "."), "either --masks DIR or one --data"),
         (("--predictions", ".", "--masks", ".", "--data", "x"), "either --masks DIR or one --data"),
         (("--predictions", ".", "--data", "x", "--data", "y"), "either --masks DIR or one --data"),
@@ -245,16 +248,17 @@ def test_latex_is_escaped() -> None:
     assert r"a\_b \& 50\%" in as_latex([own])
 
 
-def test_best_median_and_worst_are_shown_once_each() -> None:
+def test_worst_median_and_best_are_shown_once_each() -> None:
     scores = [Score(str(value), {"mae": value / 10, "s_measure": float("nan")}) for value in (3, 1, 5, 2, 4, 0, 6)]
-    chosen = best_median_worst(scores, "mae", count=2)
+    chosen = worst_median_best(scores, "mae", count=2)
     assert {kind: [score.name for score in some] for kind, some in chosen.items()} == {
-        "Best": ["0", "1"],
-        "Median": ["2", "3"],
-        "Worst": ["6", "5"],
+        "Worst": ["6", "5", "4"],
+        "Median": ["3", "2"],
+        "Best": ["1", "0"],
     }
-    assert best_median_worst(scores, "s_measure") == {}
-    assert [score.name for score in best_median_worst(scores[:2], "mae")["Best to worst"]] == ["1", "3"]
+    assert list(map(len, worst_median_best(scores, "mae", worst=1).values())) == [1, 2, 2]
+    assert worst_median_best(scores, "s_measure") == {}
+    assert [score.name for score in worst_median_best(scores[:2], "mae")["Worst to best"]] == ["3", "1"]
 
 
 def test_published_figures_are_those_of_the_data_set() -> None:

@@ -29,6 +29,7 @@ new_file = click.Path(dir_okay=False, path_type=Path)
 
 @click.command()
 @click.option("--checkpoint", metavar="C", help="A .safetensors file, a released .pth, hf://owner/name, or a known name.")
+@click.option("--against", metavar="C", help="Another checkpoint on the same data, and how far the worse of the two is behind.")
 @click.option(
     "--predictions",
     multiple=True,
@@ -63,6 +64,7 @@ new_file = click.Path(dir_okay=False, path_type=Path)
 @json_option
 def evaluate(
     checkpoint: str | None,
+    against: str | None,
     predictions: tuple[str, ...],
     masks: Path | None,
     resize: bool,
@@ -88,9 +90,9 @@ def evaluate(
 
     Example: focus evaluate --predictions maps/ --masks masks/ --missing skip
     """
-    _check_call(checkpoint, predictions, masks, data)
+    _check_call(checkpoint, against, predictions, masks, data)
     methods = _methods(predictions)
-    inputs = [Path(text) for text in (checkpoint, *methods.values(), masks, *data) if text]
+    inputs = [Path(text) for text in (checkpoint, against, *methods.values(), masks, *data) if text]
     for kind, (file, begins) in {
         "a table": (csv_file, b"protocol,data,source,images"),
         "a LaTeX table": (latex_file, b"\\begin{tabular}{llr"),
@@ -104,36 +106,38 @@ def evaluate(
 
     task = registry().find_task(task_plugin).get() if task_plugin else None
     seen: dict[str, Any] = {}
-    comparison = None
+    comparisons: list[Comparison] = []
     if methods:
         keep_scores = report_file is not None or len(methods) > 1
         truth = _Truth(masks or data[0], data_root, missing, resize)
         sections = [_measure_files(*method, truth, task, protocol, keep_scores) for method in methods.items()]
-        comparison = _compare(sections, task)
+        comparisons = _compare(sections, task)
     else:
         assert checkpoint is not None  # _check_call has seen to it
-        model = _load(checkpoint, device, prediction)
+        models = {name: _load(name, device, prediction) for name in (checkpoint, against) if name}
+        model = models[checkpoint]
         seen = {"prediction": model.config.prediction.model_dump()}
         task = task or _task_named(model.task)
-        references = data or ("practice",)
-        sections = [_measure_model(model, name, data_root, task, protocol, batch_size, report_file is not None) for name in references]
+        setting = _Setting(data_root, task, protocol, batch_size, report_file is not None or against is not None)
+        sections = [_measure_model(models, name, reference, setting) for reference in data or ("practice",) for name in models]
+        comparisons = _compare(sections, task)
     made = tables([section.evaluation for section in sections], task.metrics if task else METRICS)
     if csv_file:
-        _write(csv_file, as_csv(made, comparison.columns() if comparison else None))
+        _write(csv_file, as_csv(made, {one.data: one.columns() for one in comparisons}))
     if latex_file:
-        _write(latex_file, as_latex(made) + (f"\n{comparing.as_latex(comparison)}" if comparison else ""))
+        _write(latex_file, as_latex(made) + "".join(f"\n{comparing.as_latex(one)}" for one in comparisons))
     if report_file:
         from ..evaluation.report import render
 
-        _write(report_file, render(sections, made, task.primary_metric if task else "s_measure", comparison))
+        _write(report_file, render(sections, made, task.primary_metric if task else "s_measure", comparisons))
     if as_json:
         from ..evaluation.metrics import PROTOCOLS
 
-        if comparison:
-            seen["comparison"] = comparison.as_json()
+        if comparisons:
+            seen |= {"comparison": comparisons[0].as_json(), "comparisons": [one.as_json() for one in comparisons]}
         print_json({"results": [section.evaluation.as_json() for section in sections], "protocol": asdict(PROTOCOLS[protocol]), **seen})
     else:
-        _print(made, sections, comparison)
+        _print(made, sections, comparisons)
 
 
 def _methods(predictions: Sequence[str]) -> dict[str, Path]:
@@ -154,11 +158,26 @@ def _methods(predictions: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def _compare(sections: Sequence[Section], task: Task | None) -> Comparison | None:
+def _compare(sections: Sequence[Section], task: Task | None) -> list[Comparison]:
+    """One for each data set that several methods are measured on."""
     from ..evaluation.comparison import compare
 
-    evaluations = [section.evaluation for section in sections]
-    return compare(evaluations, task.metrics if task else METRICS) if len(evaluations) > 1 else None
+    by_data: dict[str, list[Any]] = {}
+    for section in sections:
+        by_data.setdefault(section.evaluation.data, []).append(section.evaluation)
+    metrics = task.metrics if task else METRICS
+    return [compare(evaluations, metrics) for evaluations in by_data.values() if len(evaluations) > 1]
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """How checkpoints are measured."""
+
+    data_root: Path | None
+    task: Task | None
+    protocol: str
+    batch_size: int
+    keep_scores: bool
 
 
 @dataclass(frozen=True)
@@ -171,9 +190,13 @@ class _Truth:
     resize: bool
 
 
-def _check_call(checkpoint: str | None, predictions: Sequence[str], masks: Path | None, data: Sequence[str]) -> None:
+def _check_call(checkpoint: str | None, against: str | None, predictions: Sequence[str], masks: Path | None, data: Sequence[str]) -> None:
     if (checkpoint is None) == (not predictions):
         raise ConfigError("give either --checkpoint, to measure a model, or --predictions, to measure mask files")
+    if against and not checkpoint:
+        raise ConfigError(f"--against {against} goes with --checkpoint; several folders of mask files are given by several --predictions")
+    if against and against == checkpoint:
+        raise ConfigError(f"--against {against} is the checkpoint itself; give another one")
     if masks and not predictions:
         raise ConfigError("--masks goes with --predictions; the data of a checkpoint are given with --data")
     if predictions and (masks is None) == (len(data) != 1):
@@ -229,23 +252,29 @@ def _measure_files(method: str, folder: Path, truth: _Truth, task: Task | None, 
     return section_of_files(stamped, matched.predicted)
 
 
-def _measure_model(
-    model: Model, reference: str, data_root: Path | None, task: Task | None, protocol: str, batch_size: int, keep_scores: bool
-) -> Section:
+def _measure_model(models: Mapping[str, Model], name: str, reference: str, setting: _Setting) -> Section:
+    """One of the models; both see practice images of one size, those of the first."""
+    from dataclasses import replace
+
     from ..evaluation.measure import measure_model
 
-    with Progress(1, f"{reference}: measured") as progress:
-        options: dict[str, Any] = {"data_root": data_root, "task": task, "protocol": protocol, "batch_size": batch_size}
-        return measure_model(
-            model,
+    alone = len(models) == 1
+    with Progress(1, f"{reference}: measured" if alone else f"{name}, {reference}: measured") as progress:
+        section = measure_model(
+            models[name],
             reference,
-            keep_scores=keep_scores,
+            task=setting.task,
+            data_root=setting.data_root,
+            protocol=setting.protocol,
+            batch_size=setting.batch_size,
+            size=next(iter(models.values())).config.preprocessing.size,
+            keep_scores=setting.keep_scores,
             on_done=lambda done, total: progress.show(done / total, f"{done}/{total}"),
-            **options,
         )
+    return section if alone else replace(section, evaluation=replace(section.evaluation, source=name))
 
 
-def _print(made: Sequence[Table], sections: Sequence[Section], comparison: Comparison | None) -> None:
+def _print(made: Sequence[Table], sections: Sequence[Section], comparisons: Sequence[Comparison]) -> None:
     import sys
 
     from rich.console import Console
@@ -257,7 +286,7 @@ def _print(made: Sequence[Table], sections: Sequence[Section], comparison: Compa
     for table in made:
         console.print(title(table), highlight=False)
         console.print(rich_table(table))
-    if comparison:
+    for comparison in comparisons:
         console.print(comparison.title, highlight=False)
         console.print(comparing.rich_table(comparison))
     for section in sections:

@@ -123,7 +123,7 @@ def check_plugin(
 
     A promise is kept, broken, or not tried, each with a word of why. Networks are built from random weights.
 
-    Example: focus plugins check my_plugin.py --sheet practice.png
+    Example: focus plugins check shadow --sheet practice.png
     """
     from ..config.layers import parse_assignment
     from ..testing.checking import Tried, check, subjects, write_sheet

@@ -56,15 +56,17 @@ def measure_model(
     data_root: Path | None = None,
     protocol: str = "standard",
     batch_size: int = 8,
+    size: int | None = None,
     keep_scores: bool = False,
     on_done: Callable[[int, int], None] = lambda done, total: None,
 ) -> Section:
-    """One data set by its reference; `on_done` is told how many images are measured, of how many."""
+    """One data set by its reference. Practice images have `size` pixels a side, by default as many as the network's input; `on_done` is
+    told how many images are measured, of how many."""
     from .report import section_of_model
     from .samples import find_samples, published_figures
     from .scoring import evaluate_model
 
-    samples = find_samples(reference, task=task, root=data_root, size=model.config.preprocessing.size)
+    samples = find_samples(reference, task=task, root=data_root, size=size or model.config.preprocessing.size)
     done = 0
 
     def count(name: str) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..files import page
 from ..inference.model import Model
 from ..plugin.interfaces import LOWER_IS_BETTER
+from .errors import WORDS
 from .samples import Grey, Mask, Predicted, Sample
 from .scoring import Evaluation, Score, as_levels
 from .tables import LABELS, Table, number, title
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 
     from .comparison import Comparison
 
-EXAMPLES = 4
-"""Images shown as best, as median and as worst, each."""
+EXAMPLES, WORST = 4, 20
+"""Images shown as best and as median, each, and as worst."""
+PARTS = 6
+"""Parts of a mask; those of more are counted together."""
 MISSED, WRONG = (60, 120, 255), (255, 70, 50)
 
 
@@ -70,18 +73,72 @@ def section_of_model(evaluation: Evaluation, model: Model, samples: Sequence[Sam
     return Section(evaluation, view)
 
 
-def render(sections: Sequence[Section], tables: Sequence[Table], metric: str, comparison: Comparison | None = None) -> str:
-    """The page; `metric` decides which images are the best, the median and the worst. Of several methods, `comparison` says how far each
-    is behind the best."""
+def render(sections: Sequence[Section], tables: Sequence[Table], metric: str, comparisons: Sequence[Comparison] = ()) -> str:
+    """The page; `metric` decides which images are the worst, the median and the best. `comparisons` say how far each of several methods is
+    behind the best."""
     evaluations = [section.evaluation for section in sections]
     body = [part for table in tables for part in (page.paragraph(title(table)), page.table(table.header, table.cells(), names=2))]
-    if comparison:
+    for comparison in comparisons:
         body += [page.paragraph(comparison.title), page.table(comparison.header, comparison.cells())]
     body += [_undefined(evaluation) for evaluation in evaluations]
     body += [page.heading("Curves"), page.drawing((11, 3.4), lambda figure: _draw_curves(figure, evaluations))]
+    body += [_where(evaluation, metric) for evaluation in evaluations]
     body += [_examples(section, metric) for section in sections]
-    body += [_every_image(evaluation, tables[0].metrics) for evaluation in evaluations]
+    body += [_every_image(evaluation, tables[0].metrics, metric) for evaluation in evaluations]
     return page.page(f"Evaluation: {', '.join(evaluation.label for evaluation in evaluations)}", body)
+
+
+def _where(evaluation: Evaluation, metric: str) -> Markup:
+    """What the scores depend on, and what the levels of the maps say."""
+    levels = evaluation.levels
+    if not levels:
+        return Markup()
+    threshold, iou, gain = levels.best_threshold
+    order = sorted(levels.error_shares.items(), key=lambda item: -item[1])
+    gained = f"{gain:.3f} more than at one half" if gain >= 0.0005 else "no more than at one half"
+    said = (
+        f"Of the error of an image, on average: {', '.join(f'{share:.0%} {WORDS[kind]}' for kind, share in order)}.",
+        f"Calibration error (ECE): {levels.calibration_error:.3f}, the mean distance of the curve below from the diagonal over all pixels.",
+        f"Threshold with the highest mean IoU on these images: {threshold:.2f}, IoU {iou:.3f}, {gained}. It was chosen "
+        "on these very images, so it gains less on others.",
+    )
+    return page.joined(
+        [
+            page.heading(f"{evaluation.label}: what the scores depend on"),
+            *map(page.paragraph, said),
+            page.drawing((11, 3.1), lambda figure: _draw_scores(figure, evaluation, metric)),
+        ]
+    )
+
+
+def _draw_scores(figure: Figure, evaluation: Evaluation, metric: str) -> None:
+    """Score over area and parts of the foreground, the reliability curve, and IoU over the threshold."""
+    assert evaluation.levels  # _where has seen to it
+    area, parts, reliability, threshold = figure.subplots(1, 4)
+    shown = [score for score in evaluation.scores if score.errors and not math.isnan(score.values[metric])]
+    area.plot([score.area for score in shown], [score.values[metric] for score in shown], ".", alpha=0.5, markersize=5)
+    area.set(xscale="symlog", xlabel="share of the image", ylabel=LABELS[metric], xlim=(-0.001, 1))
+    area.set_xscale("symlog", linthresh=0.01)
+    area.set_xticks([0, 0.01, 0.1, 1], ["0", ".01", ".1", "1"])
+    grouped: dict[int, list[float]] = {}
+    for score in shown:
+        if score.errors:
+            grouped.setdefault(min(score.errors.parts, PARTS), []).append(score.values[metric])
+    for count, values in sorted(grouped.items()):
+        parts.plot([count] * len(values), values, ".", color="C0", alpha=0.3, markersize=5)
+        parts.plot([count - 0.3, count + 0.3], [np.mean(values)] * 2, color="C1", linewidth=2)
+    parts.set(xlabel="parts of the foreground (line: mean)", ylabel=LABELS[metric])
+    parts.set_xticks(sorted(grouped), [f"{count}+" if count == PARTS else str(count) for count in sorted(grouped)])
+    said, true, pixels = evaluation.levels.reliability()
+    reliability.plot([0, 1], [0, 1], color=page.GREY, linewidth=0.8, linestyle="--")
+    reliability.plot(said, true, color="C0", linewidth=1)
+    reliability.scatter(said, true, s=6 + 60 * np.nan_to_num(pixels) ** 0.5, color="C0", alpha=0.7)
+    reliability.set(xlabel="probability", ylabel="share of foreground", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    best, iou, _ = evaluation.levels.best_threshold
+    threshold.plot(np.arange(1, 256) / 255, evaluation.levels.mean_iou()[1:])
+    threshold.axvline(0.5, color=page.GREY, linewidth=0.8, linestyle="--")
+    threshold.plot([best], [iou], "o", color="C1")
+    threshold.set(xlabel="threshold", ylabel="mean IoU", xlim=(0, 1), ylim=(0, 1.02))
 
 
 def _undefined(evaluation: Evaluation) -> Markup:
@@ -107,9 +164,9 @@ def _draw_curves(figure: Figure, evaluations: Sequence[Evaluation]) -> None:
 
 
 def _examples(section: Section, metric: str) -> Markup:
-    parts = [page.heading(f"{section.evaluation.label}: best, median and worst by {LABELS[metric]}")]
+    parts = [page.heading(f"{section.evaluation.label}: worst, median and best by {LABELS[metric]}")]
     parts.append(page.paragraph("Errors, at one half of the range: foreground that was missed is blue, background that was marked is red."))
-    chosen = best_median_worst(section.evaluation.scores, metric)
+    chosen = worst_median_best(section.evaluation.scores, metric)
     if not chosen:
         parts.append(page.paragraph(f"{LABELS[metric]} is defined for no image."))
     for kind, scores in chosen.items():
@@ -117,20 +174,28 @@ def _examples(section: Section, metric: str) -> Markup:
     return page.joined(parts)
 
 
-def best_median_worst(scores: Sequence[Score], metric: str, count: int = EXAMPLES) -> dict[str, list[Score]]:
-    """`count` images of each kind, fewer where there are not enough to show each once; none for which the metric is undefined."""
+def worst_median_best(scores: Sequence[Score], metric: str, *, count: int = EXAMPLES, worst: int = WORST) -> dict[str, list[Score]]:
+    """`worst` images of the one kind and `count` of the others, fewer where there are not enough to show each once; none for which the
+    metric is undefined. The worst come first, the best of the best last."""
+    order = _worst_first(scores, metric)
+    if len(order) < 3:
+        return {"Worst to best": order} if order else {}
+    count = min(count, len(order) // 3)
+    worst = min(worst, len(order) - 2 * count)
+    middle = max(worst, (len(order) - count) // 2)
+    return {"Worst": order[:worst], "Median": order[middle : middle + count], "Best": order[-count:]}
+
+
+def _worst_first(scores: Sequence[Score], metric: str) -> list[Score]:
     defined = [score for score in scores if not math.isnan(score.values[metric])]
-    order = sorted(defined, key=lambda score: score.values[metric], reverse=metric not in LOWER_IS_BETTER)
-    count = min(count, max(1, len(order) // 3))
-    middle = (len(order) - count) // 2
-    chosen = {"Best": order[:count], "Median": order[middle : middle + count], "Worst": order[::-1][:count]}
-    return chosen if len(order) >= 3 else {"Best to worst": order} if order else {}
+    return sorted(defined, key=lambda score: score.values[metric], reverse=metric in LOWER_IS_BETTER)
 
 
 def _card(score: Score, view: View, metric: str) -> Markup:
     tiles = {} if view.picture is None else {"image": view.picture}
     tiles |= {"truth": view.truth.astype(np.uint8) * 255, "prediction": view.level, "errors": error_map(view)}
-    return page.card(score.name, tiles, f"{LABELS[metric]} {number(metric, score.values)}")
+    caption = f"{score.name}: {score.errors.line}" if score.errors else score.name
+    return page.card(caption, tiles, f"{LABELS[metric]} {number(metric, score.values)}")
 
 
 def error_map(view: View) -> NDArray[np.uint8]:
@@ -143,8 +208,17 @@ def error_map(view: View) -> NDArray[np.uint8]:
     return drawn
 
 
-def _every_image(evaluation: Evaluation, metrics: Sequence[str]) -> Markup:
-    """All numbers of all images; a click on a column sorts by it."""
-    rows = [[score.name, *(number(name, score.values) for name in metrics)] for score in evaluation.scores]
-    parts = [page.heading(f"{evaluation.label}: every image"), page.paragraph("Click a column to sort by it.")]
-    return page.joined([*parts, page.sortable(["image", *(LABELS[name] for name in metrics)], rows)])
+def _every_image(evaluation: Evaluation, metrics: Sequence[str], metric: str) -> Markup:
+    """All numbers of all images, the worst first; a click on a column sorts by it."""
+    defined = _worst_first(evaluation.scores, metric)
+    rest = [score for score in evaluation.scores if math.isnan(score.values[metric])]
+    header = ["image", *(LABELS[name] for name in metrics), "foreground", "parts", "found"]
+    rows = [[score.name, *(number(name, score.values) for name in metrics), *_mask_facts(score)] for score in (*defined, *rest)]
+    said = f"The worst by {LABELS[metric]} first. Click a column to sort by it; foreground is its share of the image."
+    return page.joined([page.heading(f"{evaluation.label}: every image"), page.paragraph(said), page.sortable(header, rows)])
+
+
+def _mask_facts(score: Score) -> list[str]:
+    if score.errors is None:
+        return ["-", "-", "-"]
+    return [f"{score.area:.3f}", str(score.errors.parts), str(score.errors.found)]

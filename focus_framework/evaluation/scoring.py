@@ -6,6 +6,7 @@ map is kept: memory does not grow with the number of images, but for the numbers
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +21,8 @@ from torch import Tensor
 
 from ..plugin.interfaces import METRICS
 from ..runtime import allowed_processors
+from .errors import Errors
+from .levels import Levels, Look
 from .metrics import CURVES, Totals, compute
 from .samples import Grey, Mask, Predicted, Sample
 from .tables import OWN
@@ -34,6 +37,10 @@ class Score:
 
     name: str
     values: Mapping[str, float]
+    area: float = math.nan
+    """Share of the image that is foreground."""
+    errors: Errors | None = None
+    """Where its map is wrong."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,8 @@ class Evaluation:
     """Figures of others; all that are known were made by the protocol ``release``."""
     scores: tuple[Score, ...] = ()
     """Those of each image, where they were asked for."""
+    levels: Levels | None = None
+    """What the levels of all maps say, where the scores of each image were asked for."""
     source: str = OWN
     """Whose maps these are."""
     resized: int = 0
@@ -117,7 +126,7 @@ def evaluate_files(
             resized.append(one.name)  # threads may append side by side
         return level, mask
 
-    jobs = ((one.name, partial(_score, partial(read, one), protocol)) for one in predicted)
+    jobs = ((one.name, partial(_score, partial(read, one), protocol, keep_scores)) for one in predicted)
     workers = allowed_processors()
     with _one_thread_each(), ThreadPoolExecutor(workers) as pool:
         evaluation = _collect(_in_order(pool, jobs, 2 * workers), data, protocol, published, keep_scores, on_done)
@@ -140,10 +149,10 @@ def evaluate_model(
     Raises `DataError` for an image or mask that cannot be read, or where their sizes differ.
     """
 
-    def jobs() -> Iterator[tuple[str, Callable[[], dict[str, Tensor]]]]:
+    def jobs() -> Iterator[Job]:
         results = model.stream((sample.read_image() for sample in samples), batch_size=batch_size)
         for sample, result in zip(samples, results, strict=True):
-            yield sample.name, partial(_score, partial(_with_mask, sample, as_levels(result, protocol)), protocol)
+            yield sample.name, partial(_score, partial(_with_mask, sample, as_levels(result, protocol)), protocol, keep_scores)
 
     with ThreadPoolExecutor(2) as pool:
         return _collect(_in_order(pool, jobs(), 2 * batch_size), data, protocol, published, keep_scores, on_done)
@@ -166,16 +175,18 @@ def _with_mask(sample: Sample, level: Grey) -> tuple[Grey, Mask]:
     return level, sample.read_mask((level.shape[0], level.shape[1]))
 
 
-def _score(read: Callable[[], tuple[Grey, Mask]], protocol: str) -> dict[str, Tensor]:
-    return measure(*read(), protocol=protocol)
+Measured: TypeAlias = "tuple[dict[str, Tensor], Look | None]"
+Job: TypeAlias = "tuple[str, Callable[[], Measured]]"
 
 
-Job: TypeAlias = "tuple[str, Callable[[], dict[str, Tensor]]]"
+def _score(read: Callable[[], tuple[Grey, Mask]], protocol: str, look: bool) -> Measured:
+    level, mask = read()
+    return measure(level, mask, protocol=protocol), Look.at(level, mask) if look else None
 
 
-def _in_order(pool: ThreadPoolExecutor, jobs: Iterable[Job], ahead: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
+def _in_order(pool: ThreadPoolExecutor, jobs: Iterable[Job], ahead: int) -> Iterator[tuple[str, Measured]]:
     """The results of jobs in their order, at most `ahead` of them begun before they are wanted."""
-    waiting: deque[tuple[str, Future[dict[str, Tensor]]]] = deque()
+    waiting: deque[tuple[str, Future[Measured]]] = deque()
     try:
         for name, job in jobs:
             waiting.append((name, pool.submit(job)))
@@ -191,7 +202,7 @@ def _in_order(pool: ThreadPoolExecutor, jobs: Iterable[Job], ahead: int) -> Iter
 
 
 def _collect(
-    results: Iterable[tuple[str, dict[str, Tensor]]],
+    results: Iterable[tuple[str, Measured]],
     data: str,
     protocol: str,
     published: Mapping[str, Mapping[str, float]] | None,
@@ -200,10 +211,12 @@ def _collect(
 ) -> Evaluation:
     total = Totals.of(METRICS)
     scores: list[Score] = []
-    for name, values in results:
+    levels = Levels() if keep_scores else None
+    for name, (values, look) in results:
         total.add(values)
-        if keep_scores:
-            scores.append(Score(name, {metric: float(values[metric]) for metric in METRICS}))
+        if levels and look:
+            levels.add(look)
+            scores.append(Score(name, {metric: float(values[metric]) for metric in METRICS}, look.area, look.errors))
         on_done(name)
     return Evaluation(
         data=data,
@@ -214,6 +227,7 @@ def _collect(
         curves=dict(zip(CURVES, total.mean_curves.tolist(), strict=True)),
         published=published or {},
         scores=tuple(scores),
+        levels=levels,
     )
 
 

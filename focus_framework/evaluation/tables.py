@@ -130,13 +130,13 @@ def rich_table(table: Table) -> RichTable:
     return drawn
 
 
-def as_csv(made: Sequence[Table], more: Mapping[str, Mapping[str, float]] | None = None) -> str:
+def as_csv(made: Sequence[Table], more: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None) -> str:
     """All tables as one CSV, a column for the protocol of each row, full precision, metrics by their names.
 
-    `more` has further columns by source.
+    `more` has further columns by data set and source.
     """
     more = more or {}
-    further = list(dict.fromkeys(column for columns in more.values() for column in columns))
+    further = list(dict.fromkeys(column for sources in more.values() for columns in sources.values() for column in columns))
     names = [name for name in METRICS if any(name in table.metrics for table in made)]
     noted = any(table.notes for table in made)
     text = io.StringIO()
@@ -145,7 +145,7 @@ def as_csv(made: Sequence[Table], more: Mapping[str, Mapping[str, float]] | None
     for table in made:
         for row in table.rows:
             values = [row.values.get(name, math.nan) for name in names]
-            values += [more.get(row.source, {}).get(column, math.nan) for column in further]
+            values += [more.get(row.data, {}).get(row.source, {}).get(column, math.nan) for column in further]
             cells = ["" if math.isnan(value) else repr(value) for value in values]
             count = "" if row.count is None else row.count
             writer.writerow([table.protocol, row.data, row.source, count, *cells, *(["; ".join(table.notes)] if noted else [])])

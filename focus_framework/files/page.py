@@ -138,7 +138,8 @@ def drawing(size: tuple[float, float], draw: Callable[[Figure], None]) -> Markup
             axes.patch.set_visible(False)
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    return Markup(text.getvalue()[text.getvalue().index("<svg") :])
+    drawn = Markup(text.getvalue()[text.getvalue().index("<svg") :])
+    return Markup("<div class='drawing'>{}</div>").format(drawn)
 
 
 def _image(array: NDArray[np.uint8], kind: str) -> tuple[str, int, int, str]:
