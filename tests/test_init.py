@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from support.training import TINY, run, saved
 from torch import nn
 
-from focus_framework import ConfigError, WeightsError
+from focus_framework import Checkpoint, ConfigError, WeightsError
 from focus_framework import cli as frame
 from focus_framework.checkpoint import read_description
 from focus_framework.checkpoint.inspection import inspect_checkpoint
@@ -22,6 +22,7 @@ from focus_framework.checkpoint.parent import Parent, inherit, open_parent
 from focus_framework.checkpoint.positions import resized_positions
 from focus_framework.config.layers import Resolved
 from focus_framework.model.build import build_network
+from focus_framework.plugin.checkpoints import KnownCheckpoint
 from focus_framework.plugin.registry import registry
 from focus_framework.training.norms import spare_single_values
 from focus_framework.training.plan import plan
@@ -152,6 +153,13 @@ def test_the_run_its_checkpoint_and_its_report_remember_the_parent(parent_file: 
     assert inspect_checkpoint(str(summary.checkpoint))["parent"] == record
     assert record["sha256"] in summary.report.read_text()
     assert f'init = "{parent_file}"' in (summary.folder / "config.toml").read_text()
+
+
+def test_the_licence_of_a_known_parent_is_remembered(parent_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    described = Checkpoint(name="mine", title="mine", reference=str(parent_file), weights_licence="CC0-1.0")
+    monkeypatch.setattr("focus_framework.checkpoint.known.known_checkpoints", lambda: [KnownCheckpoint(described, "shadow", "somebody's")])
+    assert open_parent("mine").description["licence"] == "CC0-1.0"
+    assert open_parent(str(parent_file)).description["licence"] == ""
 
 
 def test_a_stopped_run_goes_on_to_the_same_bits_without_its_parent(

@@ -18,7 +18,9 @@ from ..errors import WeightsError
 from ..model.network import Network
 from .download import sha256_of
 from .format import Description, read_checkpoint, read_description
+from .hub import PREFIX
 from .importing import is_released, read_release
+from .known import find_known
 from .loading import config_of, locate
 from .positions import resized_positions
 
@@ -100,7 +102,15 @@ def open_parent(reference: str) -> Parent:
         released = read_release(path, name=name)
         return Parent(reference, path, name, released.config, released.description)
     description = read_description(path)
+    description["licence"] = description.get("licence") or _known_licence(reference)
     return Parent(reference, path, name, config_of(description, path), description)
+
+
+def _known_licence(reference: str) -> str:
+    """Of the weights of a known checkpoint, which its file may not say."""
+    if reference.startswith(PREFIX) or Path(reference).exists():
+        return ""
+    return find_known(reference).checkpoint.weights_licence
 
 
 @torch.no_grad()
