@@ -108,7 +108,18 @@ def commands(group: click.Group, *path: str) -> Iterator[tuple[list[str], click.
 
 
 HELP = {" ".join(path): command for path, command in commands(focus)}
-UNRUN = {"serve", "train", "checkpoint fetch", "checkpoint import", "checkpoint push", "prompts try", "bench", "data find", "data generate"}
+UNRUN = {
+    "serve",
+    "train",
+    "plugins check",
+    "checkpoint fetch",
+    "checkpoint import",
+    "checkpoint push",
+    "prompts try",
+    "bench",
+    "data find",
+    "data generate",
+}
 """What takes minutes, a connection, or a file that is not made here: the call is read, and the command not run."""
 
 
