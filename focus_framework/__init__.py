@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError, DataError, DeviceError, FocusError, PluginError, WeightsError
 from .plugin.hookspecs import hookimpl
-from .plugin.interfaces import Backbone, Checkpoint, Dataset, Enhancer, Figures, Fingerprint, Prompts, Refiner, Task
+from .plugin.interfaces import Backbone, Checkpoint, Conditioner, Dataset, Enhancer, Figures, Fingerprint, Prompts, Refiner, Task
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Backbone",
     "Checkpoint",
+    "Conditioner",
     "ConfigError",
     "DataError",
     "Dataset",

@@ -220,7 +220,7 @@ def printed(capsys: pytest.CaptureFixture[str]) -> Printed:
 class TestPlugins:
     def test_list_as_json(self, printed: Printed) -> None:
         listed = json.loads(printed("plugins", "list", "--json"))
-        assert set(listed) == {"tasks", "backbones", "enhancers", "refiners"}
+        assert set(listed) == {"tasks", "backbones", "enhancers", "refiners", "conditioners"}
         tasks = {row["name"]: row for row in listed["tasks"]}
         assert {"salient", "camouflage", "shadow", "defocus", "forgery"} <= set(tasks)
         assert tasks["shadow"] == {

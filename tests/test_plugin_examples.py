@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-from focus_framework import Backbone, Enhancer, Prompts, Refiner, WeightsError
+from focus_framework import Backbone, Conditioner, Enhancer, Prompts, Refiner, WeightsError
 from focus_framework.config.schema import EnhancerConfig
 from focus_framework.model.encoder import EnhancedEncoder, PlainEncoder
+from focus_framework.model.trial import built_conditioner
 from focus_framework.plugin import hookspecs
-from focus_framework.plugin.interfaces import Prior, RefinerLoss, StagedBackbone, resolve
+from focus_framework.plugin.interfaces import Prior, RefinerLoss, StagedBackbone, TaskVectors, resolve
 from focus_framework.plugin.kit.practice import practice_pair
 from focus_framework.plugin.registry import Registry
 
@@ -42,7 +43,7 @@ def test_the_page_shows_both_files() -> None:
 
 def test_the_page_has_every_hook_as_it_is_specified() -> None:
     hooks = {name: function for name, function in vars(hookspecs).items() if name.startswith("focus_")}
-    assert len(hooks) == 4
+    assert len(hooks) == 5
     for name, function in hooks.items():
         assert f"`{name}() -> {function.__annotations__['return']}`" in PAGE
         assert function.__doc__ in PAGE
@@ -103,6 +104,18 @@ def test_the_refiner_of_the_page_prefers_the_right_mask_and_has_a_gradient() -> 
     loss(image, wrong).backward()
     assert wrong.grad is not None
     assert wrong.grad.abs().max() > 0
+
+
+def test_the_conditioner_of_the_page_starts_from_nothing_and_learns_each_task_alone() -> None:
+    description = from_page("conditioner")
+    assert isinstance(description, Conditioner)
+    built = built_conditioner("shift", resolve(description.build)(["a", "b"], width=8), tasks=2)
+    assert isinstance(built, TaskVectors)
+    shift = built(built.vectors[torch.tensor([1, 1, 0])])
+    assert shift.shape == (3, 2, 8) and not shift.any()
+    shift[:2].sum().backward()
+    assert built.vectors.grad is not None
+    assert built.vectors.grad[1].all() and not built.vectors.grad[0].any()
 
 
 @pytest.fixture(scope="module")

@@ -261,9 +261,9 @@ def test_a_file_that_cannot_be_used_says_why(tmp_path: Path, source: str | None,
     assert reason in str(caught.value)
 
 
-def test_the_kinds_and_the_hooks_are_the_same_four() -> None:
+def test_the_kinds_and_the_hooks_are_the_same_five() -> None:
     specified = {name for name in vars(hookspecs) if name.startswith("focus_")}
-    assert specified == {"focus_tasks", "focus_backbones", "focus_enhancers", "focus_refiners"}
+    assert specified == {"focus_tasks", "focus_backbones", "focus_enhancers", "focus_refiners", "focus_conditioners"}
 
 
 HEAVY = ("torch", "timm", "kornia", "open_clip", "cv2", "matplotlib", "scipy", "pydantic")

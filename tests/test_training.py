@@ -169,10 +169,9 @@ def test_bf16_trains_and_its_losses_are_finite(tmp_path: Path) -> None:
 
 
 def test_new_folders_do_not_collide(tmp_path: Path) -> None:
-    task = registry().get("task", "shadow")
-    first = new_folder(task, tmp_path)
+    first = new_folder(["shadow"], tmp_path)
     first.mkdir()
-    assert [first.name, new_folder(task, tmp_path).name] == ["shadow", "shadow-2"]
+    assert [first.name, new_folder(["shadow"], tmp_path).name] == ["shadow", "shadow-2"]
 
 
 class TestOptimizer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..config.schema import RunConfig
@@ -15,42 +15,58 @@ if TYPE_CHECKING:
     from ..model.network import Network
 
 
-def describe(config: RunConfig, network: Network, task: Entry, prompts: Sequence[Prompts]) -> Description:
-    """The description of a run's network. `task` is the registry's entry of its task, `prompts` are those that the run uses.
+def describe(
+    config: RunConfig, network: Network, tasks: Entry | Sequence[Entry], prompts: Sequence[Prompts] | Mapping[str, Sequence[Prompts]]
+) -> Description:
+    """The description of a run's network. `tasks` are the registry's entries of its tasks, or of its task, `prompts` are those that the run
+    uses, by the tasks' names where there are several.
 
     The configuration in it builds the same network without any weights: options are those that the built backbone and prior report.
     """
     encoder = network.encoder
     backbone: Any = encoder.backbone
-    chosen: Task = task.get()
+    entries = [tasks] if isinstance(tasks, Entry) else list(tasks)
+    by_task = prompts if isinstance(prompts, Mapping) else {entries[0].name: prompts}
+    told = [_task(entry.get(), by_task[entry.name]) for entry in entries]
     return {
         "framework_version": __version__,
-        "task": {
-            "name": chosen.name,
-            "title": chosen.title,
-            "metrics": list(chosen.metrics),
-            "primary_metric": chosen.primary_metric,
-        },
-        "config": _without_weights(config, encoder).model_dump(mode="json"),
-        "prompts": [{"foreground": p.foreground, "background": p.background, "source": p.source} for p in prompts],
+        "task": {key: value for key, value in told[0].items() if key != "prompts"},
+        **({"tasks": told} if network.conditioner is not None else {}),
+        "config": _without_weights(config, network).model_dump(mode="json"),
+        "prompts": told[0]["prompts"],
         "preprocessing": {**config.preprocessing.model_dump(), "mean": list(backbone.mean), "std": list(backbone.std)},
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "plugins": [_origin(task), *_plugins(config)],
+        "plugins": [*map(_origin, entries), *_plugins(config)],
         "licence": _licence(config),
     }
 
 
-def _without_weights(config: RunConfig, encoder: Any) -> RunConfig:
+def _task(task: Task, prompts: Sequence[Prompts]) -> dict[str, Any]:
+    return {
+        "name": task.name,
+        "title": task.title,
+        "metrics": list(task.metrics),
+        "primary_metric": task.primary_metric,
+        "prompts": [{"foreground": p.foreground, "background": p.background, "source": p.source} for p in prompts],
+    }
+
+
+def _without_weights(config: RunConfig, network: Network) -> RunConfig:
     """The configuration that builds the same layers from random weights."""
+    encoder: Any = network.encoder
     options = getattr(encoder.backbone, "options", config.backbone.options)
     backbone = config.backbone.model_copy(update={"weights": "none", "options": dict(options)})
     prior = {key: value for key, value in config.enhancer.options.items() if key != "weights"}
-    return config.model_copy(update={"init": "", "backbone": backbone, "enhancer": config.enhancer.model_copy(update={"options": prior})})
+    enhancer = config.enhancer.model_copy(update={"options": prior})
+    own = dict(getattr(network.conditioner, "options", config.conditioner.options))
+    conditioner = config.conditioner.model_copy(update={"options": own})
+    return config.model_copy(update={"init": "", "backbone": backbone, "enhancer": enhancer, "conditioner": conditioner})
 
 
 def _plugins(config: RunConfig) -> list[dict[str, str]]:
     """Where backbone, enhancer and refiner come from."""
     names: dict[Kind, str] = {"backbone": config.backbone.name, "enhancer": config.enhancer.name, "refiner": config.refiner.name}
+    names["conditioner"] = config.conditioner.name
     return [_origin(registry().find(kind, name), name) for kind, name in names.items() if name != "none"]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..config.schema import PreprocessingConfig, RunConfig, Section
+from ..config.schema import MAX_TEMPERATURE, MIN_TEMPERATURE, PreprocessingConfig, RunConfig, Section
 from ..errors import WeightsError
 from ..model.bounds import DEEP
 from ..version import __version__
@@ -37,6 +37,11 @@ class _Pair(_Loose):
     source: str = ""
 
 
+class _KnownTask(_Task):
+    prompts: list[_Pair]
+    temperature: float | None = Field(None, ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)
+
+
 class _Plugin(_Loose):
     kind: str
     name: str
@@ -54,6 +59,7 @@ class Header(_Loose):
 
     framework_version: str = Field(max_length=100)
     task: _Task
+    tasks: list[_KnownTask] = []
     config: RunConfig
     prompts: list[_Pair]
     preprocessing: _Preprocessing
@@ -81,14 +87,19 @@ def checked(description: Mapping[str, Any], path: str | Path) -> RunConfig:
                 f"the header of {path} contradicts itself: preprocessing.{name} = {getattr(stored, name)!r:.40}, "
                 f"config.preprocessing.{name} = {getattr(config.preprocessing, name)!r:.40}"
             )
+    told = [task.name for task in header.tasks]
+    if header.tasks and told != list(config.known_tasks):
+        raise WeightsError(f"the header of {path} contradicts itself: tasks {', '.join(told)!r:.80}, config.task = {config.task!r:.80}")
     return config
 
 
 def refuse_beyond(config: RunConfig, tensors: Mapping[str, tuple[int, ...]], path: str | Path) -> None:
     """Raise `WeightsError` for a size of the network that the tensors cannot fill: building it would take hours, or all memory."""
     weights = sum(_product(shape) for shape in tensors.values())
-    parts: list[Section] = [config.backbone, config.enhancer, config.pixel_decoder, config.decoder]
-    for part, table in zip(("backbone.options", "enhancer.options", "pixel_decoder", "decoder"), _tables(parts), strict=True):
+    parts: list[Section] = [config.backbone, config.enhancer, config.conditioner, config.pixel_decoder, config.decoder]
+    for part, table in zip(
+        ("backbone.options", "enhancer.options", "conditioner.options", "pixel_decoder", "decoder"), _tables(parts), strict=True
+    ):
         for key, value in table.items():
             numbers = value if isinstance(value, list) else [value]
             if key in DEEP:

@@ -13,6 +13,7 @@ from .format import read_description, read_shapes
 from .header import checked
 from .importing import is_released, read_release
 from .loading import check_shapes, locate
+from .tasks import tasks_of
 
 
 def inspect_checkpoint(reference: str) -> dict[str, Any]:
@@ -35,6 +36,8 @@ def inspect_checkpoint(reference: str) -> dict[str, Any]:
         "metrics": task["metrics"],
         "primary_metric": task["primary_metric"],
         **{kind: config[kind]["name"] for kind in ("backbone", "enhancer", "refiner")},
+        "conditioner": config.get("conditioner", {}).get("name", "none"),
+        "tasks": tasks_of(description),
         "prompts": description["prompts"],
         "preprocessing": description["preprocessing"],
         "prediction": config["prediction"],

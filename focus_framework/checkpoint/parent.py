@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from .known import find_known
 from .loading import config_of, locate
 from .positions import resized_positions
 
+VECTORS = "conditioner.vectors"
 GROUPS = 4  # parts of the network that the line about what was taken names
 
 
@@ -114,9 +115,12 @@ def _known_licence(reference: str) -> str:
 
 
 @torch.no_grad()
-def inherit(network: Network, parent: Parent) -> Inheritance:
-    """Put a parent's tensors wherever they fit; position embeddings are resized. Raises `WeightsError` where nothing fits."""
+def inherit(network: Network, parent: Parent, tasks: Sequence[str] = ()) -> Inheritance:
+    """Put a parent's tensors wherever they fit; position embeddings are resized, and the vectors of tasks that it knows go to these tasks.
+    `tasks` are those of the network. Raises `WeightsError` where nothing fits."""
     state, places = parent.tensors(), network.state_dict()
+    if VECTORS in state and VECTORS in places:
+        state[VECTORS] = _vectors(state[VECTORS], parent.config.known_tasks, tasks)
     taken, resized = {}, []
     for name, place in places.items():
         found = state.get(name)
@@ -135,6 +139,11 @@ def inherit(network: Network, parent: Parent) -> Inheritance:
     network.load_state_dict(taken, strict=False)
     new, unused = (tuple(sorted(left)) for left in (places.keys() - taken.keys(), state.keys() - taken.keys()))
     return Inheritance(parent, len(taken), tuple(resized), new, unused, share)
+
+
+def _vectors(known: Tensor, tasks: Sequence[str], wanted: Sequence[str]) -> Tensor:
+    """Those of the tasks wanted out of those known, `[T, 2, D]`; a new task starts at the mean of them."""
+    return torch.stack([known[tasks.index(name)] if name in tasks else known.mean(0) for name in wanted])
 
 
 def _percent(share: float) -> str:

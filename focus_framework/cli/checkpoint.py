@@ -169,16 +169,19 @@ def _print(facts: dict[str, Any]) -> None:
         "file": f"{facts['file']}, {facts['bytes'] / 1e6:,.1f} MB, {facts['parameters'] / 1e6:,.1f} million parameters",
         "origin": origin,
         **({"parent": f"{parent['reference']} (task {parent['task']}{at}; sha256 {parent['sha256']})"} if parent else {}),
-        "task": f"{facts['task']}: {facts['title']}",
-        "metrics": ", ".join(facts["metrics"]),
+        **({"task": f"{facts['task']}: {facts['title']}", "metrics": ", ".join(facts["metrics"])} if len(facts["tasks"]) == 1 else {}),
         **{kind: facts[kind] for kind in ("backbone", "enhancer", "refiner")},
+        **({"conditioner": facts["conditioner"]} if facts["conditioner"] != "none" else {}),
         "images": f"{size}, mean {pictures['mean']}, std {pictures['std']}",
         "mask rule": facts["prediction"]["rule"],
         "licence": facts["licence"] or "not said",
     }
     for name, value in rows.items():
         click.echo(f"{name:10} {value}")
-    for pair in facts["prompts"]:
-        click.echo(f"prompts    {pair['foreground']} / {pair['background']}  ({pair['source']})")
+    for task in facts["tasks"]:
+        if len(facts["tasks"]) > 1:
+            click.echo(f"task       {task['name']}: {task['title']}; {', '.join(task['metrics'])}")
+        for pair in task["prompts"]:
+            click.echo(f"prompts    {pair['foreground']} / {pair['background']}  ({pair['source']})")
     for plugin in facts["plugins"]:
         click.echo(f"plugin     {plugin['kind']} {plugin['name']} of {plugin['distribution']} {plugin['version']}")

@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 from click.shell_completion import CompletionItem
 
+from ..errors import ConfigError
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
+    from ..inference.model import Model
     from ..plugin.registry import Kind
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, all else on stderr.")
@@ -201,6 +204,26 @@ def fetch_shown(fetch: Callable[[Callable[[int, int], None]], Path]) -> Path:
 
     with Progress(1, "fetched") as progress:
         return fetch(lambda here, total: progress.show(here / max(total, 1), f"{in_words(here)} of {in_words(total)}"))
+
+
+def check_named(checkpoint: str | None, task_plugin: str | None) -> None:
+    """Raise `ConfigError` where a call names no network."""
+    if checkpoint is None and task_plugin is None:
+        raise ConfigError("give either --checkpoint, a file or a name, or --task-plugin, for the first checkpoint that the task knows")
+
+
+def tasks_named(model: Model, task_plugin: str | None) -> tuple[str, ...]:
+    """The tasks of a model that ``--task-plugin`` names; without it the first, which is then said where there are others."""
+    from ..plugin.registry import registry, split_tasks
+
+    if task_plugin is None:
+        if len(model.tasks) > 1:
+            note(f"the checkpoint knows the tasks {', '.join(model.tasks)}; this is {model.task}: --task-plugin names another, or several")
+        return (model.task,)
+    if task_plugin == "all" and "all" not in model.tasks:
+        return model.tasks
+    named = [registry().find_task(name).name if ":" in name or name.endswith(".py") else name for name in split_tasks(task_plugin)]
+    return tuple(dict.fromkeys(named))
 
 
 def first_known(task_plugin: str) -> Path:

@@ -11,7 +11,7 @@ import click
 from ..errors import ConfigError
 from ..files.ownership import refuse_to_replace
 from ..plugin.interfaces import METRICS
-from .common import Progress, complete_plugins, json_option, note, prediction_options, print_json
+from .common import Progress, complete_plugins, json_option, note, prediction_options, print_json, tasks_named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,7 +45,9 @@ new_file = click.Path(dir_okay=False, path_type=Path)
     show_default=True,
     help="Masks without a map: an error, left out, or measured against a map of zeros.",
 )
-@click.option("--task-plugin", metavar="T", shell_complete=complete_plugins("task"), help="The task; by default the checkpoint's own.")
+@click.option(
+    "--task-plugin", metavar="T", shell_complete=complete_plugins("task"), help="The task; by default all that the checkpoint knows."
+)
 @click.option(
     "--data", multiple=True, metavar="D", help="A known data set or a folder with images/ and masks/; may be given several times."
 )
@@ -104,9 +106,13 @@ def evaluate(
     from ..evaluation.tables import as_csv, as_latex, tables
     from ..plugin.registry import registry
 
-    task = registry().find_task(task_plugin).get() if task_plugin else None
+    tasks = [entry.get() for entry in registry().find_tasks(task_plugin)] if task_plugin else []
+    if predictions and len(tasks) > 1:
+        raise ConfigError("mask files are measured for one task at a time; give one --task-plugin")
+    task = tasks[0] if len(tasks) == 1 else None
     seen: dict[str, Any] = {}
     comparisons: list[Comparison] = []
+    groups: list[tuple[Task | None, list[Section]]] = []
     if methods:
         keep_scores = report_file is not None or len(methods) > 1
         truth = _Truth(masks or data[0], data_root, missing, resize)
@@ -117,11 +123,17 @@ def evaluate(
         models = {name: _load(name, device, prediction) for name in (checkpoint, against) if name}
         model = models[checkpoint]
         seen = {"prediction": model.config.prediction.model_dump()}
-        task = task or _task_named(model.task)
-        setting = _Setting(data_root, task, protocol, batch_size, report_file is not None or against is not None)
-        sections = [_measure_model(models, name, reference, setting) for reference in data or ("practice",) for name in models]
-        comparisons = _compare(sections, task)
-    made = tables([section.evaluation for section in sections], task.metrics if task else METRICS)
+        measured = _measured_tasks(model, task_plugin, task)
+        for one, name in measured:
+            of_task = {key: each.for_task(name) if len(each.tasks) > 1 else each for key, each in models.items()}
+            setting = _Setting(data_root, one, protocol, batch_size, report_file is not None or against is not None)
+            its = [_measure_model(of_task, key, reference, setting) for reference in data or ("practice",) for key in of_task]
+            groups.append((one, its if len(measured) == 1 else [_of_task(section, name) for section in its]))
+            comparisons += _compare(groups[-1][1], one)
+        sections = [section for _, its in groups for section in its]
+        task = groups[0][0] if len(groups) == 1 else None
+    groups = groups or [(task, sections)]
+    made = [table for one, its in groups for table in tables([section.evaluation for section in its], one.metrics if one else METRICS)]
     if csv_file:
         _write(csv_file, as_csv(made, {one.data: one.columns() for one in comparisons}))
     if latex_file:
@@ -250,6 +262,23 @@ def _measure_files(method: str, folder: Path, truth: _Truth, task: Task | None, 
     lonely, left_out = len(matched.missing), len(matched.surplus)
     stamped = replace(evaluation, source=method, missing=lonely, missing_as=truth.missing if lonely else "", surplus=left_out)
     return section_of_files(stamped, matched.predicted)
+
+
+def _measured_tasks(model: Model, task_plugin: str | None, task: Task | None) -> list[tuple[Task | None, str]]:
+    """The tasks to measure a model on, and what the model calls them: those that are named, else all that the model knows."""
+    if len(model.tasks) == 1 and (task or not task_plugin):
+        return [(task or _task_named(model.task), model.task)]
+    names = tasks_named(model, task_plugin) if task_plugin else model.tasks
+    for name in names:
+        model.for_task(name)  # one that it does not know is told before anything is measured
+    return [(_task_named(name), name) for name in names]
+
+
+def _of_task(section: Section, task: str) -> Section:
+    """With the task before the name of the data."""
+    from dataclasses import replace
+
+    return replace(section, evaluation=replace(section.evaluation, data=f"{task}: {section.evaluation.data}"))
 
 
 def _measure_model(models: Mapping[str, Model], name: str, reference: str, setting: _Setting) -> Section:

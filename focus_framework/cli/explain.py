@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import ConfigError
-from .common import Progress, complete_plugins, first_known, json_option, note, overwrite_option, print_json
+from .common import Progress, check_named, complete_plugins, first_known, json_option, note, overwrite_option, print_json, tasks_named
 
 if TYPE_CHECKING:
     from ..evaluation.explained import Explained
+    from ..inference.model import Model
 
 
 def _points(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[tuple[float, float]]:
@@ -29,7 +30,10 @@ def _points(context: click.Context, parameter: click.Parameter, values: tuple[st
 @click.argument("inputs", metavar="IMAGE_OR_FOLDER...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--checkpoint", metavar="C", help="A .safetensors file, a released .pth, hf://owner/name, or a known name.")
 @click.option(
-    "--task-plugin", metavar="T", shell_complete=complete_plugins("task"), help="Instead of --checkpoint: the first one the task knows."
+    "--task-plugin",
+    metavar="T",
+    shell_complete=complete_plugins("task"),
+    help="The task of a checkpoint that knows several; without --checkpoint the first one the task knows.",
 )
 @click.option("--against", metavar="C", help="Another checkpoint, to be shown beside the first.")
 @click.option(
@@ -60,8 +64,7 @@ def explain(
 
     Example: focus explain photo.jpg --task-plugin shadow --point 120,80
     """
-    if (checkpoint is None) == (task_plugin is None):
-        raise ConfigError("give either --checkpoint, a file or a name, or --task-plugin, for the first checkpoint that the task knows")
+    check_named(checkpoint, task_plugin)
     from ..inference.many.listing import Listing
 
     paths = [found.path for found in Listing(inputs)]  # before torch is imported: a wrong call is told at once
@@ -75,6 +78,7 @@ def explain(
 
     first = str(checkpoint or first_known(str(task_plugin)))
     models = {_short(name): load(name, device=device) for name in (first, against) if name}
+    models = {name: _of_task(model, task_plugin) for name, model in models.items()}
     if against and len(models) == 1:
         raise ConfigError(f"--against {against}: this is the checkpoint itself; give another one")
     with claimed(out, "explanations", inputs=[*inputs, *([masks] if masks else [])], overwrite=overwrite):
@@ -88,6 +92,16 @@ def explain(
     note(f"wrote {out / 'explained.html'} and {len(explained)} sheet{'s' if len(explained) > 1 else ''} beside it")
     if as_json:
         print_json({"page": out / "explained.html", "images": [_described(one, out) for one in explained]})
+
+
+def _of_task(model: Model, task_plugin: str | None) -> Model:
+    """Of a network of several tasks the one that is named; of another network its own."""
+    if len(model.tasks) == 1:
+        return model
+    name, *others = tasks_named(model, task_plugin)
+    if others:
+        raise ConfigError(f"one task at a time is explained; {task_plugin} names several")
+    return model.for_task(name)
 
 
 def _short(checkpoint: str) -> str:

@@ -48,7 +48,7 @@ def _print_rows(entries: list[Entry]) -> None:
 
 @plugins.command("info")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(["task", "backbone", "enhancer", "refiner"]), help="Where kinds share a name.")
+@click.option("--kind", type=click.Choice(["task", "backbone", "enhancer", "refiner", "conditioner"]), help="Where kinds share a name.")
 @json_option
 def info(name: str, kind: str | None, as_json: bool) -> None:
     """Show the description and options of plugin NAME.

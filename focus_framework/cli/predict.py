@@ -5,13 +5,28 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import ConfigError
-from .common import Progress, complete_plugins, first_known, json_option, note, overwrite_option, prediction_options, print_json
+from .common import (
+    Progress,
+    check_named,
+    complete_plugins,
+    first_known,
+    json_option,
+    note,
+    overwrite_option,
+    prediction_options,
+    print_json,
+    tasks_named,
+)
+
+if TYPE_CHECKING:
+    from ..inference.model import Model
 
 FILMS = (".mp4", ".mov", ".webm")
 """Names of `--out` that mean a film; known here without importing what writes them."""
@@ -26,17 +41,51 @@ def _seconds(context: click.Context, parameter: click.Parameter, value: str | No
     return sum(float(part) * 60**place for place, part in enumerate(reversed(value.split(":"))))
 
 
+@dataclass(frozen=True)
+class _Meant:
+    """What a call says of the foreground that it means, of which a checkpoint may know several."""
+
+    task_plugin: str | None
+    foreground: str | None
+    background: str | None
+    examples: str | None
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigError` where that is not clear."""
+        if (self.foreground is None) != (self.background is None):
+            missing = "--background-prompt" if self.background is None else "--foreground-prompt"
+            raise ConfigError(f"the two sentences belong together; give {missing} too")
+        options = {"--task-plugin": self.task_plugin, "--foreground-prompt": self.foreground, "--examples": self.examples}
+        if len(said := [name for name, given in options.items() if given]) > 1:
+            raise ConfigError(f"{' and '.join(said)} each say what is foreground; give one of them")
+
+    def of(self, model: Model) -> tuple[Model, tuple[str, ...]]:
+        """The model for it, and the names of its tasks where several are meant."""
+        if self.foreground and self.background:
+            return model.with_prompts(self.foreground, self.background), ()
+        if self.examples:
+            return model.with_examples(self.examples), ()
+        tasks = tasks_named(model, self.task_plugin)
+        return (model, tasks) if len(tasks) > 1 else (model.for_task(tasks[0]), ())
+
+
 @click.command()
 @click.argument("inputs", metavar="IMAGE_OR_FOLDER...", nargs=-1, type=click.Path())
 @click.option("--list", "lists", multiple=True, metavar="FILE", help="A file with a path in each line; -: standard input.")
 @click.option("--recursive", is_flag=True, help="Search folders inside folders too, and keep their places.")
 @click.option("--checkpoint", metavar="C", help="A .safetensors file, a released .pth, hf://owner/name, or a known name.")
 @click.option(
-    "--task-plugin", metavar="T", shell_complete=complete_plugins("task"), help="Instead of --checkpoint: the first one the task knows."
+    "--task-plugin",
+    metavar="T,...",
+    shell_complete=complete_plugins("task"),
+    help="The task of a checkpoint that knows several, or several in one pass, or all; without --checkpoint the first one the task knows.",
 )
 @click.option(
     "--out", type=click.Path(path_type=Path), default="predictions", show_default=True, help="Folder to write to; of a film, a file."
 )
+@click.option("--foreground-prompt", metavar="TEXT", help="Instead of a task, where the checkpoint reads sentences: what lies inside.")
+@click.option("--background-prompt", metavar="TEXT", help="With it: what lies outside.")
+@click.option("--examples", metavar="D", help="Instead of a task, where the checkpoint reads examples: a folder with images/ and masks/.")
 @click.option(
     "--save",
     "forms",
@@ -64,6 +113,9 @@ def predict(
     recursive: bool,
     checkpoint: str | None,
     task_plugin: str | None,
+    foreground_prompt: str | None,
+    background_prompt: str | None,
+    examples: str | None,
     out: Path,
     forms: tuple[str, ...],
     every: int | None,
@@ -90,14 +142,16 @@ def predict(
     A film is written where OUT ends in .mp4, .mov or .webm: focus predict clip.mp4 --out clip-mask.mp4. It keeps its sound and the times of
     its frames; --save mask, binary, overlay, or cutout in .mov and .webm. Needs the extra video.
 
-    With --task-plugin, the first checkpoint that the task knows is fetched and kept; focus checkpoint list shows it.
+    With --task-plugin alone, the first checkpoint that the task knows is fetched and kept; focus checkpoint list shows it. Of a checkpoint
+    that knows several tasks it says which; several of them (salient,shadow) are predicted in one pass, each into folders of its own,
+    OUT/TASK/FORM/STEM.png.
 
     Example: focus predict photos/ --recursive --checkpoint runs/shadow/best.safetensors --out masks
     """
     if not inputs and not lists:
         raise click.UsageError("Missing argument 'IMAGE_OR_FOLDER...': give an image, a folder, a pattern, or --list FILE")
-    if (checkpoint is None) == (task_plugin is None):
-        raise ConfigError("give either --checkpoint, a file or a name, or --task-plugin, for the first checkpoint that the task knows")
+    check_named(checkpoint, task_plugin)
+    meant = _Meant(task_plugin, foreground_prompt, background_prompt, examples)
     from ..inference.many.listing import Listing
     from ..inference.outputs import parse_forms
 
@@ -110,7 +164,7 @@ def predict(
         _film(
             inputs[0],
             checkpoint,
-            task_plugin,
+            meant,
             out,
             chosen_forms,
             prediction,
@@ -134,13 +188,14 @@ def predict(
     from ..inference.model import load
 
     chosen = str(checkpoint or first_known(str(task_plugin)))
-    model = load(chosen, device=device, **prediction)
+    model, tasks = meant.of(load(chosen, device=device, **prediction))
     with Progress(1, "predicted") as progress:
         report = predict_many(
             listing,
             model,
             out,
             name=chosen,
+            tasks=tasks,
             forms=forms,
             batch_size=batch_size,
             again=again,
@@ -167,7 +222,7 @@ def predict(
 def _film(
     source: str,
     checkpoint: str | None,
-    task_plugin: str | None,
+    meant: _Meant,
     out: Path,
     forms: list[str],
     prediction: dict[str, Any],
@@ -186,7 +241,9 @@ def _film(
             pass
     from ..inference.model import load
 
-    model = load(str(checkpoint or first_known(str(task_plugin))), device=device, **prediction)
+    model, several = meant.of(load(str(checkpoint or first_known(str(meant.task_plugin))), device=device, **prediction))
+    if several:
+        raise ConfigError(f"a film is made for one task; --task-plugin names {', '.join(several)}")
     with Progress(1, "predicted") as progress:
         report = predict_film(source, model, out, form=form, on_frame=_told(progress), **options)
     told = troubles(report.broken_count, report.broken, report.truncated)

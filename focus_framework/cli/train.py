@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,7 +33,10 @@ def _complete_presets(context: click.Context, parameter: click.Parameter, incomp
 
 SETTINGS = {
     "data.train": click.Option(
-        ["--data"], metavar="D", help="A folder with images/ and masks/, images=DIR,masks=DIR, a known data set; default: practice images."
+        ["--data"],
+        metavar="D",
+        help="A folder with images/ and masks/, images=DIR,masks=DIR, a known data set; of several tasks TASK=D,TASK=D; default: practice "
+        "images.",
     ),
     "data.root": click.Option(["--data-root"], metavar="DIR", help="Where the known data sets lie."),
     "data.validation_share": click.Option(
@@ -51,6 +54,12 @@ SETTINGS = {
     ),
     "refiner.name": click.Option(
         ["--refiner"], metavar="NAME|none", shell_complete=complete_plugins("refiner", "none"), help="The CLIP refiner."
+    ),
+    "conditioner.name": click.Option(
+        ["--conditioner"],
+        metavar="NAME",
+        shell_complete=complete_plugins("conditioner"),
+        help="What tells a network of several tasks which one is meant: prompt (the default) or example.",
     ),
     "prompts.foreground": click.Option(["--foreground-prompt"], metavar="TEXT", help="Sentence for what lies inside the mask."),
     "prompts.background": click.Option(["--background-prompt"], metavar="TEXT", help="Sentence for what lies outside the mask."),
@@ -74,7 +83,10 @@ SETTINGS = {
 
 
 TASK = click.Option(
-    ["--task-plugin"], metavar="T", shell_complete=complete_plugins("task"), help="A task's name, module:attribute or file.py."
+    ["--task-plugin"],
+    metavar="T,...",
+    shell_complete=complete_plugins("task"),
+    help="A task's name, module:attribute or file.py; several with commas between them, or all, for one network.",
 )
 
 
@@ -119,12 +131,12 @@ def train(
     if resume and (file or out):
         raise ConfigError("--resume takes its settings from the run's own folder and writes there; leave out --config and --out")
     given = {setting: options[str(option.name)] for setting, option in SETTINGS.items()} | {"init": init}
-    resolved, entry = plan(task_plugin, preset=preset, file=file, assignments=assignments, options=given, resume=resume)
+    resolved, entries = plan(task_plugin, preset=preset, file=file, assignments=assignments, options=given, resume=resume)
     if show_config:
         _show_config(resolved, as_json)
         return
     if dry_run:
-        _rehearse(resolved, entry, as_json)
+        _rehearse(resolved, entries, as_json)
         return
     from ..runtime import keep_memory
     from ..training.processes.stopping import StoppedError
@@ -134,7 +146,7 @@ def train(
 
     try:
         with Progress(1, "trained") as progress:
-            summary = run(resolved, entry, resume or out, resume=bool(resume), overwrite=overwrite, on_progress=_step_shower(progress))
+            summary = run(resolved, entries, resume or out, resume=bool(resume), overwrite=overwrite, on_progress=_step_shower(progress))
     except StoppedError as stop:  # in order and as asked, so no error
         if stop.leads:
             note(str(stop))
@@ -144,14 +156,14 @@ def train(
     if as_json:
         print_json(summary.as_json())
     else:
-        _show_summary(summary, entry.get())
+        _show_summary(summary, [entry.get() for entry in entries], resolved.config.known_tasks)
 
 
-def _rehearse(resolved: Resolved, entry: Entry, as_json: bool) -> None:
+def _rehearse(resolved: Resolved, entries: Sequence[Entry], as_json: bool) -> None:
     """What the run would take."""
     from ..training.rehearsal import rehearse
 
-    found = rehearse(resolved, entry)
+    found = rehearse(resolved, entries)
     if found is None:
         return  # the main process reports
     if as_json:
@@ -198,18 +210,26 @@ def _step_shower(progress: Progress) -> Callable[[Step], None]:
     return show
 
 
-def _show_summary(summary: Summary, task: Task) -> None:
-    """The scores, then what lies where."""
+def _show_summary(summary: Summary, tasks: Sequence[Task], known: Sequence[str]) -> None:
+    """The scores of the run's tasks, of those `known` to its network, then what lies where."""
+    from ..checkpoint.tasks import label, scores_of
     from ..evaluation.baselines import best_baseline
     from ..evaluation.tables import number
 
-    columns = {"validation": summary.validation, "test": summary.test}
-    shown = {title: {name: number(name, scores) for name in task.metrics if name in scores} for title, scores in columns.items() if scores}
-    if summary.baselines:  # of the primary metric, on the test images; the report has all
-        best, metric = best_baseline(dict(summary.baselines), task.primary_metric), task.primary_metric
-        shown["non-learned"] = {metric: f"{number(metric, {metric: summary.baselines[best]})} ({best})"}
-    for name, *row in (("metric", *shown), *((name, *(column.get(name, "") for column in shown.values())) for name in task.metrics)):
-        click.echo(f"{name:20} {' '.join(f'{cell:>11}' for cell in row)}".rstrip())
+    columns = {title: scores for title, scores in (("validation", summary.validation), ("test", summary.test)) if scores}
+    rows = [("metric", *columns, *(["non-learned"] if summary.baselines else []))]
+    for task in tasks:
+        own = [scores_of(task.name, scores, known) for scores in columns.values()]
+        baselines = scores_of(task.name, summary.baselines, known)
+        for metric in task.metrics:
+            cells = [number(metric, scores) if metric in scores else "" for scores in own]
+            if baselines and metric == task.primary_metric:  # on the test images; the report has all
+                best = best_baseline(baselines, metric)
+                cells.append(f"{number(metric, {metric: baselines[best]})} ({best})")
+            rows.append((label(task.name, metric, known), *cells))
+    width = max(20, *(len(name) for name, *_ in rows))
+    for name, *row in rows:
+        click.echo(f"{name:{width}} {' '.join(f'{cell:>11}' for cell in row)}".rstrip())
     click.echo(f"{summary.steps} steps in {summary.seconds:.0f} s{summary.delay}")
     places = {
         "best checkpoint": summary.best,

@@ -27,8 +27,10 @@ logger = logging.getLogger(__name__)
 
 FINETUNE = "finetune"
 """The usual preset of a run that starts from a checkpoint."""
-OF_NETWORK = frozenset({"backbone", "enhancer", "pixel_decoder", "decoder", "preprocessing"})
+OF_NETWORK = frozenset({"backbone", "enhancer", "pixel_decoder", "decoder", "conditioner", "preprocessing"})
 """Sections that a checkpoint decides where a run starts from it."""
+OF_RUN = frozenset({"backbone.frozen", *(f"conditioner.{name}" for name in ("trains", "kept", "shots", "examples"))})
+"""Settings in these sections that say nothing of the network."""
 AUTO = "auto"
 """The name of a backbone for the one whose weights are installed."""
 
@@ -140,7 +142,7 @@ def network_settings(config: RunConfig) -> dict[str, Any]:
 
 
 def _is_of_network(key: str) -> bool:
-    return key.partition(".")[0] in OF_NETWORK and key != "backbone.frozen"
+    return key.partition(".")[0] in OF_NETWORK and key not in OF_RUN
 
 
 def with_prediction(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
@@ -200,7 +202,7 @@ def _outlasting(settings: Mapping[str, Any], stronger: Iterable[Mapping[str, Any
     """A layer without the weights and options of a plugin that it names and a stronger layer replaces: they were written for that
     one. Options of a layer that names no plugin are for whichever is chosen."""
     kept = dict(settings)
-    for kind in ("backbone", "enhancer", "refiner"):
+    for kind in ("backbone", "enhancer", "refiner", "conditioner"):
         name = settings.get(f"{kind}.name")
         if name is not None and any(layer.get(f"{kind}.name", name) != name for layer in stronger):
             owned = (f"{kind}.options", f"{kind}.weights")

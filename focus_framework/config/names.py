@@ -15,6 +15,7 @@ SHORT = {
     "backbone_weights": "backbone.weights",
     "enhancer": "enhancer.name",
     "refiner": "refiner.name",
+    "conditioner": "conditioner.name",
     "foreground_prompt": "prompts.foreground",
     "background_prompt": "prompts.background",
     "image_size": "preprocessing.size",

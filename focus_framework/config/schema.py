@@ -101,6 +101,24 @@ class RefinerConfig(PluginChoice):
     heads: Literal["default", "last", "all"] = Field("default", description="decoder heads it reads; default: as the plugin says")
 
 
+class ConditionerConfig(PluginChoice):
+    """What tells a network of several tasks which one is meant (docs/one-network.md)."""
+
+    trains: Literal["auto", "all", "vectors"] = Field(
+        "auto",
+        description="train all weights, or the tasks' vectors alone; auto: alone where a run with a frozen backbone starts from "
+        "a checkpoint of other tasks, whose masks then stay what they are",
+    )
+    kept: list[str] = Field([], description="tasks of the checkpoint that stay what they are; the run finds them by itself")
+    shots: int = Field(2, ge=1, le=64, description="examples that each training image brings along, where the conditioner reads examples")
+    examples: int = Field(
+        16,
+        ge=1,
+        le=1024,
+        description="training images of each task that its vectors are averaged over, where the conditioner reads examples",
+    )
+
+
 class PromptPair(Section):
     foreground: str
     background: str
@@ -119,7 +137,10 @@ class PromptsConfig(Section):
 class DataConfig(Section):
     """Pairs of image and mask."""
 
-    train: str = Field("practice", description="practice, a known data set's name, a folder, images=DIR,masks=DIR, a list file")
+    train: str = Field(
+        "practice",
+        description="practice, a known data set's name, a folder, images=DIR,masks=DIR, a list file; of several tasks TASK=DATA,TASK=DATA",
+    )
     validation: str = Field("", description="as train; empty: a share of the training pairs")
     validation_share: float = Field(0.1, ge=0, lt=1, description="share of the training pairs held out where there are no others")
     validation_limit: int = Field(200, ge=1, description="pairs looked at while training")
@@ -127,6 +148,7 @@ class DataConfig(Section):
     augmentation: Literal["none", "plain", "paper", "release"] = Field("plain", description="random changes of the training images")
     workers: int = Field(-1, ge=-1, description="loader processes; -1: as many as there are spare cores, 0: none")
     unreadable: Literal["stop", "skip"] = Field("stop", description="an image that cannot be read: stop, or take another and count it")
+    shares: list[Annotated[float, Field(gt=0)]] = Field([], description="of several tasks the shares of their images; empty: equal")
     practice_count: int = Field(1024, ge=1, le=1 << 30, description="practice images drawn for training")
 
 
@@ -210,7 +232,7 @@ class TrainingConfig(Section):
 class RunConfig(Section):
     """Everything that a run depends on."""
 
-    task: str = Field(description="a task plugin, module:attribute or file.py")
+    task: str = Field(description="a task plugin, module:attribute or file.py; several with commas between them")
     preset: str = Field("quick", description="where the other settings start from")
     init: str = Field("", description="the checkpoint whose weights the run starts from; empty: none")
     backbone: BackboneConfig = BackboneConfig()
@@ -219,11 +241,28 @@ class RunConfig(Section):
     decoder: DecoderConfig = DecoderConfig()
     loss: LossConfig = LossConfig()
     refiner: RefinerConfig = RefinerConfig()
+    conditioner: ConditionerConfig = ConditionerConfig()
     prompts: PromptsConfig = PromptsConfig()
     data: DataConfig = DataConfig()
     preprocessing: PreprocessingConfig = PreprocessingConfig()
     prediction: PredictionConfig = PredictionConfig()
     training: TrainingConfig = TrainingConfig()
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks that are trained."""
+        return tuple(name.strip() for name in self.task.split(","))
+
+    @property
+    def known_tasks(self) -> tuple[str, ...]:
+        """Names of all tasks of the network, in the order of its vectors."""
+        return (*self.conditioner.kept, *self.tasks)
+
+    @property
+    def trains_vectors_alone(self) -> bool:
+        """Whether nothing is trained but the vectors of the run's tasks."""
+        choice = self.conditioner
+        return choice.trains == "vectors" or (choice.trains == "auto" and self.backbone.frozen and bool(choice.kept))
 
     @model_validator(mode="after")
     def _fits_together(self, info: ValidationInfo) -> Self:
@@ -238,6 +277,15 @@ class RunConfig(Section):
             raise ValueError(
                 f"backbone.options.patch_size = {patch} does not divide preprocessing.size = {size}: a border would not be seen"
             )
+        if self.conditioner.name == "none" and len(self.known_tasks) > 1:
+            raise ValueError(f"conditioner.name = 'none' leaves {len(self.known_tasks)} tasks without anything that tells them apart")
+        if self.conditioner.name == "none" and self.conditioner.trains == "vectors":
+            raise ValueError("conditioner.trains = 'vectors' needs a conditioner, e.g. conditioner.name = 'prompt'")
+        own = [name for name in ("foreground", "background", "pairs") if getattr(self.prompts, name)]
+        if own and len(self.tasks) > 1:
+            raise ValueError(f"prompts.{own[0]} says it for one task, and {len(self.tasks)} are trained; leave it out")
+        if self.data.shares and len(self.data.shares) != len(self.tasks):
+            raise ValueError(f"data.shares has {len(self.data.shares)} numbers for {len(self.tasks)} task(s)")
         plan = self.training
         if plan.batch_size % plan.accumulate:
             raise ValueError(f"training.accumulate = {plan.accumulate} does not divide training.batch_size = {plan.batch_size}")

@@ -6,16 +6,20 @@ samples ``s * b`` to ``(s + 1) * b``. So neither workers nor processes nor a res
 
     samples = TrainingSamples(PairImages(pairs), Augmentation.of_task("plain", 128, task), seed=0)
     for batch in batches(samples, batch_size=8, first_step=500): ...
+
+Of several tasks each has such samples, and a schedule says of which one sample `n` is, and the how manyth of it: `JointSamples`.
 """
 
 from __future__ import annotations
 
+import math
 import signal
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from itertools import count
-from typing import Any, TypeAlias, TypedDict, overload
+from typing import Any, NotRequired, Protocol, TypeAlias, TypedDict, overload
 
 import numpy as np
 import torch
@@ -41,8 +45,10 @@ UNREADABLE_IN_A_ROW = 100
 """So many images that cannot be read, one after the other, are too many to skip."""
 RELAYED = (DataError, PluginError, ConfigError)
 """Errors that keep their kind, and so their exit code, on the way from a worker."""
-ORDER, SAMPLE = 0, 1
-"""Streams of chance: the order of a pass, the augmentation of a sample."""
+ORDER, SAMPLE, SHOTS = 0, 1, 2
+"""Streams of chance: the order of a pass, the augmentation of a sample, the examples that it brings along."""
+FINEST = 1000
+"""Shares of tasks are taken as fractions of at most this denominator."""
 
 
 class Sample(TypedDict):
@@ -53,6 +59,11 @@ class Sample(TypedDict):
     mask: Tensor
     """`[S, S]` uint8: 0 background, 1 foreground, 255 ignore."""
     name: str
+    task: NotRequired[int]
+    """Its number among the tasks of a network."""
+    example_images: NotRequired[Tensor]
+    """`[N, 3, S, S]` as `image`: other images of the task, with `example_masks` `[N, S, S]`."""
+    example_masks: NotRequired[Tensor]
 
 
 class Images(Sequence[Example]):
@@ -123,10 +134,25 @@ class TrainingSamples(Dataset[Sample]):
     def __getitem__(self, number: int) -> Sample:
         """Raises `DataError` where the image or its mask cannot be used."""
         index = self.index(number)
+        pixels, label = self._drawn(index, np.random.default_rng([self.seed, SAMPLE, number]))
+        return {"image": pixels, "mask": label, "name": self.images.names[index]}
+
+    def _drawn(self, index: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
         image, mask = self.images[index]
-        random = np.random.default_rng([self.seed, SAMPLE, number])
         pixels, label = self.augmentation(torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(mask), random)
-        return {"image": pixels.float() / 255, "mask": label, "name": self.images.names[index]}
+        return pixels.float() / 255, label
+
+    def examples(self, number: int, shots: int) -> tuple[Tensor, Tensor]:
+        """Images `[shots, 3, S, S]` and masks `[shots, S, S]` for sample `number`, which is none of them where there are others."""
+        random = np.random.default_rng([self.seed, SHOTS, number])
+        others = np.delete(np.arange(len(self.images)), self.index(number)) if len(self.images) > 1 else np.zeros(1, np.int64)
+        chosen = random.choice(others, shots, replace=len(others) < shots)
+        images, masks = zip(*(self._drawn(int(index), random) for index in chosen), strict=True)
+        return torch.stack(images), torch.stack(masks)
+
+    def name(self, number: int) -> str:
+        """What the image of sample `number` is called."""
+        return self.images.names[self.index(number)]
 
     def index(self, number: int) -> int:
         """Which image sample `number` shows."""
@@ -135,6 +161,67 @@ class TrainingSamples(Dataset[Sample]):
             self._order = np.random.default_rng([self.seed, ORDER, done]).permutation(len(self.images))
             self._pass = done
         return int(self._order[place])
+
+
+class Numbered(Protocol):
+    """Samples by their number, without a last one."""
+
+    def __getitem__(self, number: int) -> Sample: ...
+    def name(self, number: int) -> str: ...
+
+
+class JointSamples:
+    """The samples of a run of one task or several, mixed by their shares.
+
+    Within each period of the schedule every task has its exact share, and at no place is one more than a sample ahead of it.
+    """
+
+    def __init__(self, parts: Sequence[TrainingSamples], shares: Sequence[float] = (), *, first_task: int = 0, shots: int = 0) -> None:
+        """`parts` are the tasks' own samples, `shares` how many of each are drawn (empty: as many of each). `first_task` is the number of
+        the first among the tasks that the network knows. `shots` examples come with each sample."""
+        self.parts, self.first_task, self.shots = tuple(parts), first_task, shots
+        self._order, self._before = _schedule(shares or [1.0] * len(parts))
+
+    def place(self, number: int) -> tuple[int, int]:
+        """The part that sample `number` is of, and its number there."""
+        periods, place = divmod(number, len(self._order))
+        part = self._order[place]
+        return part, periods * self._order.count(part) + self._before[place]
+
+    def __getitem__(self, number: int) -> Sample:
+        """Raises `DataError` where the image or its mask cannot be used."""
+        part, own = self.place(number)
+        sample = self.parts[part][own]
+        sample["task"] = self.first_task + part
+        if self.shots:
+            sample["example_images"], sample["example_masks"] = self.parts[part].examples(own, self.shots)
+        return sample
+
+    def name(self, number: int) -> str:
+        """What the image of sample `number` is called."""
+        part, own = self.place(number)
+        return self.parts[part].name(own)
+
+    def __len__(self) -> int:
+        """Images of all parts; samples have no end."""
+        return sum(len(part.images) for part in self.parts)
+
+
+def _schedule(shares: Sequence[float]) -> tuple[list[int], list[int]]:
+    """A period of the parts in turn, each time the one that is farthest behind its share; and for each place how many of its part came
+    before it."""
+    fractions = [Fraction(share).limit_denominator(FINEST) for share in shares]
+    wanted = [fraction / sum(fractions) for fraction in fractions]
+    length = math.lcm(*(share.denominator for share in wanted))
+    order: list[int] = []
+    before: list[int] = []
+    counts = [0] * len(shares)
+    for place in range(length):
+        part = max(range(len(shares)), key=lambda one: wanted[one] * (place + 1) - counts[one])
+        order.append(part)
+        before.append(counts[part])
+        counts[part] += 1
+    return order, before
 
 
 class _Numbers:
@@ -153,7 +240,7 @@ class _Batches(Dataset[Any]):
     """Whole batches by their sample numbers, or the error that one met, as a value: raised in a worker, it would reach the user inside
     that worker's traceback, and one that no pickle takes would never arrive, while the parent waits."""
 
-    def __init__(self, samples: TrainingSamples, *, skip_unreadable: bool) -> None:
+    def __init__(self, samples: Numbered, *, skip_unreadable: bool) -> None:
         self.samples, self.skip_unreadable = samples, skip_unreadable
 
     def __getitem__(self, numbers: list[int]) -> Any:
@@ -175,12 +262,12 @@ class _Batches(Dataset[Any]):
             except DataError as error:
                 if not self.skip_unreadable or attempt + 1 == UNREADABLE_IN_A_ROW:
                     raise
-                skipped.append((self.samples.images.names[self.samples.index(number + attempt)], str(error)))
+                skipped.append((self.samples.name(number + attempt), str(error)))
         raise AssertionError("unreachable")
 
 
 def batches(
-    samples: TrainingSamples,
+    samples: Numbered,
     *,
     batch_size: int,
     first_step: int = 0,
@@ -190,7 +277,8 @@ def batches(
     pin_memory: bool = False,
     skip_unreadable: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """The batches of the steps from `first_step` on, without end: ``image [B, 3, S, S]``, ``mask [B, S, S]``, ``name`` (a list), and
+    """The batches of the steps from `first_step` on, without end: ``image [B, 3, S, S]``, ``mask [B, S, S]``, ``name`` (a list),
+    ``task [B]`` of joint samples, with ``example_images [B, N, 3, S, S]`` and ``example_masks [B, N, S, S]`` where they bring some, and
     ``skipped``, (name, reason) of each image that could not be read and for which another one stands in.
 
     `batch_size` is that of one process. `workers` are the processes that read; -1 for as many as there are spare cores. Raises

@@ -32,13 +32,15 @@ def evaluate(
     """Measure a model, or a checkpoint that `load` takes, as ``focus evaluate`` does.
 
     `data` is a folder with ``images`` and ``masks``, a known data set, or several of them; by default practice images of the task that
-    were not trained on. `task` is what ``--task-plugin`` takes, by default the model's own. Returns a row a data set, with the task's
-    metrics: ``table.rows[0].values["mae"]``; ``print(table)`` shows all. Raises a `FocusError` for what can be mended.
+    were not trained on. `task` is what ``--task-plugin`` takes, by default the model's own, of several the first. Returns a row a data
+    set, with the task's metrics: ``table.rows[0].values["mae"]``; ``print(table)`` shows all. Raises a `FocusError` for what can be mended.
     """
     from ..inference.model import Model, load
 
     measured = model if isinstance(model, Model) else load(model, device=device)
     chosen = registry().find_task(task).get() if task else _task_named(measured.task)
+    if chosen and len(measured.tasks) > 1:
+        measured = measured.for_task(chosen.name)
     references = [data] if isinstance(data, str | PathLike) else list(data)
     root = Path(data_root) if data_root else None
     sections = [

@@ -18,16 +18,19 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as V
 
+from ..checkpoint.tasks import scores_of, tasks_of
 from ..config.layers import with_prediction
-from ..config.schema import PredictionConfig, PreprocessingConfig, RunConfig
-from ..errors import ConfigError
+from ..config.schema import ConditionerConfig, PredictionConfig, PreprocessingConfig, RunConfig
+from ..data.dataset import Example
+from ..errors import ConfigError, did_you_mean
 from ..files.coco import run_lengths
 from ..files.sheets import contact_sheet, overlay
 from ..model.blame import naming_plugins
+from ..model.condition import Examples
 from ..model.ground_decoder import Heads
 from ..model.joint import Rule, join
 from ..model.network import MULTIPLE, Network
-from ..plugin.interfaces import StagedBackbone
+from ..plugin.interfaces import Prompts, ReadsExamples, ReadsPrompts, StagedBackbone
 from .device import choose_device
 from .inputs import ImageLike, as_array, is_batch, split_batch
 from .outputs import save
@@ -140,9 +143,81 @@ class Model(nn.Module):
         self.register_buffer("std", torch.tensor(backbone.std).view(3, 1, 1), persistent=False)
 
     @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks it was trained for."""
+        return self.config.known_tasks
+
+    @property
     def task(self) -> str:
-        """Name of the task it was trained for."""
-        return self.config.task
+        """Name of the task that it predicts: the first of several; see `for_task`."""
+        return self.tasks[0]
+
+    def for_task(self, name: str) -> Model:
+        """This model for one of its tasks. It shares all weights with this one; only its two queries are its own. Raises `ConfigError` for
+        a task that it does not know."""
+        if name not in self.tasks:
+            several = "s" * (len(self.tasks) > 1)
+            raise ConfigError(f"this model knows the task{several} {', '.join(self.tasks)}, not {name!r}; {did_you_mean(name, self.tasks)}")
+        if self.network.conditioner is None:
+            return self
+        known = {entry["name"]: entry for entry in tasks_of(self.description)} if self.description else {}
+        return self._for_vectors(self.network.vectors[self.tasks.index(name)], known.get(name, {"name": name}))
+
+    def with_prompts(self, foreground: str, background: str) -> Model:
+        """This model for what two sentences say. Raises `ConfigError` where its conditioner reads no sentences, `WeightsError` where the
+        text encoder that it was trained with cannot be loaded."""
+        conditioner, pair = self.network.conditioner, Prompts(foreground, background, "call")
+        if not isinstance(conditioner, ReadsPrompts):
+            raise ConfigError(
+                f"this model reads no sentences{self._conditioner}; one that does is trained with several tasks and "
+                "--set conditioner.options.weights=openai"
+            )
+        vectors = conditioner.prompt_vectors([(pair,)])[0].to(self.device)
+        return self._for_vectors(vectors, {"name": "prompts", "title": "What the sentences say", "prompts": [vars(pair)]})
+
+    def with_examples(self, pairs: str | PathLike[str] | Sequence[tuple[ImageLike, ImageLike]]) -> Model:
+        """This model for what is foreground in a few examples: images with their masks, or what ``--data`` takes, e.g. a folder with
+        ``images`` and ``masks``. Masks are images that are bright inside, or arrays `[H, W]` of bool. Raises `ConfigError` where its
+        conditioner reads no examples, `DataError` for what is no example."""
+        from .examples import read
+
+        if not isinstance(self.network.conditioner, ReadsExamples):
+            raise ConfigError(
+                f"this model reads no examples{self._conditioner}; one that does is trained with several tasks and --conditioner example"
+            )
+        examples = read(pairs)
+        return self._for_vectors(self.example_vectors(examples), {"name": "examples", "title": f"As in {len(examples)} examples"})
+
+    @property
+    def _conditioner(self) -> str:
+        """What it has, for an error."""
+        name = self.config.conditioner.name
+        return f": it knows the tasks {', '.join(self.tasks)} by its conditioner {name}" if name != "none" else ": it knows one task"
+
+    def _for_vectors(self, vectors: Tensor, task: Mapping[str, Any]) -> Model:
+        """The model of one task that this one is for vectors `[2, D]`; `task` is what its description says of the task."""
+        description = dict(self.description)
+        if description:
+            description.pop("tasks", None)
+            told = {**description["task"], **{key: value for key, value in task.items() if key != "prompts"}}
+            description |= {"task": told, "prompts": task.get("prompts", [])}
+            for part in ("validation", "test", "baselines"):
+                known = task["name"] in self.tasks and part in description
+                description[part] = scores_of(task["name"], description[part], self.tasks) if known else {}
+        alone = {"task": task["name"], "conditioner": ConditionerConfig()}
+        config = with_prediction(self.config.model_copy(update=alone), {"temperature": task.get("temperature")})
+        if description:
+            description["config"] = config.model_dump(mode="json")
+        return Model(config, self.network.for_vectors(vectors), description).to(self.device).train(self.training)
+
+    def example_vectors(self, examples: Sequence[Example]) -> Tensor:
+        """The vectors `[2, D]` that a network which reads examples makes of images `[H, W, 3]` and masks `[H, W]`, at least one. All are
+        stretched to a square, as in training."""
+        side = self.config.preprocessing.size
+        images = [V.resize(torch.from_numpy(np.array(image)).permute(2, 0, 1), [side, side], antialias=True) for image, _ in examples]
+        masks = [F.interpolate(torch.from_numpy(np.array(mask))[None, None].float(), (side, side))[0, 0].byte() for _, mask in examples]
+        pixels = self.normalise(torch.stack(images).to(self.device).float() / 255)
+        return self.network.read_examples(Examples(pixels[None], torch.stack(masks)[None].to(self.device)))[0]
 
     @property
     def device(self) -> torch.device:
@@ -190,6 +265,20 @@ class Model(nn.Module):
         """Maps of interest `[H, W]` at source size, of images whose prepared sizes are equal."""
         with naming_plugins(self.parts_of_plugins):
             heads = self._heads(torch.stack([prepared.pixels for prepared in batch]))
+        return self._maps(heads, batch, rule)
+
+    @torch.inference_mode()
+    def task_probabilities(self, models: Sequence[Model], batch: Sequence[Prepared]) -> list[Tensor]:
+        """As `probabilities`, for `models` of other tasks that share this one's encoder, which works once: `[T, H, W]` of each image."""
+        pixels = torch.stack([prepared.pixels for prepared in batch])
+        with naming_plugins(self.parts_of_plugins), computing_in(self._chosen_precision(pixels), self.device):
+            encoded = self.network.encode(pixels)
+            heads = [model.network.decode(encoded) for model in models]
+        by_task = [model._maps(its, batch) for model, its in zip(models, heads, strict=True)]
+        return [torch.stack(maps) for maps in zip(*by_task, strict=True)]
+
+    def _maps(self, heads: Heads, batch: Sequence[Prepared], rule: Rule | None = None) -> list[Tensor]:
+        """What the heads come to, at source size."""
         class_logits, mask_logits = heads.class_logits[-1].float(), heads.mask_logits[-1].float()
         padded, settings = (batch[0].pixels.shape[-2], batch[0].pixels.shape[-1]), self.config.prediction
         return [
@@ -198,15 +287,18 @@ class Model(nn.Module):
         ]
 
     def _heads(self, pixels: Tensor) -> Heads:
-        """The network's heads in the precision of the settings; the first images decide what ``auto`` means."""
-        precision: str = self.config.prediction.precision
-        if precision == "auto":
-            if self.precision is None:
-                self.precision = choose(lambda: self.network(pixels), self.device, _apart, allowed=ALIKE, what="maps")
-                logger.info("predicting in %s", self.precision)
-            precision = self.precision.precision
-        with computing_in(precision, self.device):
+        """The network's heads in the precision of the settings."""
+        with computing_in(self._chosen_precision(pixels), self.device):
             return self.network(pixels)
+
+    def _chosen_precision(self, pixels: Tensor) -> str:
+        """The first images decide what ``auto`` means."""
+        if self.config.prediction.precision != "auto":
+            return self.config.prediction.precision
+        if self.precision is None:
+            self.precision = choose(lambda: self.network(pixels), self.device, _apart, allowed=ALIKE, what="maps")
+            logger.info("predicting in %s", self.precision)
+        return self.precision.precision
 
     @overload
     def predict(self, images: list[ImageLike] | tuple[ImageLike, ...], *, batch_size: int = ...) -> Results: ...
@@ -224,6 +316,24 @@ class Model(nn.Module):
             return Results(self.stream(split_batch(cast(Any, images)), batch_size=batch_size))
         return next(self.stream([images], batch_size=batch_size))
 
+    def predict_tasks(
+        self, images: ImageLike | list[ImageLike] | tuple[ImageLike, ...], tasks: Sequence[str] | None = None, *, batch_size: int = 8
+    ) -> dict[str, Result] | list[dict[str, Result]]:
+        """The masks of an image, or of each of a list, for several tasks (all that the model knows), by their names. The encoder works once
+        for all of them. Raises as `predict`, and `ConfigError` for a task that the model does not know."""
+        if isinstance(images, list | tuple):
+            return list(self.stream_tasks(images, tasks, batch_size=batch_size))
+        return next(self.stream_tasks([images], tasks, batch_size=batch_size))
+
+    def stream_tasks(
+        self, images: Iterable[ImageLike], tasks: Sequence[str] | None = None, *, batch_size: int = 8
+    ) -> Iterator[dict[str, Result]]:
+        """`predict_tasks` for any number of images, as `stream`."""
+        models = {name: self.for_task(name).eval() for name in (self.tasks if tasks is None else tasks)}
+        for picture, probabilities in predict_maps(list(models.values()), map(as_array, images), _positive(batch_size)):
+            found = zip(models.items(), probabilities, strict=True)
+            yield {name: Result(probability, picture, model.config.prediction.threshold) for (name, model), probability in found}
+
     def explain(self, image: ImageLike, points: Sequence[tuple[float, float]] = ()) -> Explanation:
         """What the network makes of an image on its way: edge image, features, masks of every head, where it looks.
 
@@ -238,10 +348,8 @@ class Model(nn.Module):
         """`predict` for any number of images: they are read as they are needed, results come in order. Those of one prepared size go
         through the network together, `batch_size` of them or as many as memory allows. Raises `DeviceError` where it is too small
         for one."""
-        if batch_size < 1:
-            raise ConfigError(f"batch_size is {batch_size}; it must be 1 or more")
         self.eval()
-        for picture, probability in predict_maps(self, map(as_array, images), batch_size):
+        for picture, (probability,) in predict_maps([self], map(as_array, images), _positive(batch_size)):
             yield Result(probability, picture, self.config.prediction.threshold)
 
     def film(
@@ -280,6 +388,12 @@ def maps_at(
     logits = logits.narrow(2, 0, inner[0]).narrow(3, 0, inner[1])
     logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
     return join(class_logits, logits, rule or settings.rule, temperature=settings.temperature)
+
+
+def _positive(batch_size: int) -> int:
+    if batch_size < 1:
+        raise ConfigError(f"batch_size is {batch_size}; it must be 1 or more")
+    return batch_size
 
 
 def _apart(first: Heads, second: Heads) -> float:

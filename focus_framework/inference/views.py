@@ -54,11 +54,11 @@ def spans(extent: int, tile: int, overlap: float) -> list[Span]:
 
 
 class Canvas:
-    """An image `[H, W, 3]` and the sum of the maps of its views so far."""
+    """An image `[H, W, 3]` and, for each of several tasks, the sum of the maps of its views so far."""
 
-    def __init__(self, picture: NDArray[np.uint8], settings: PredictionConfig) -> None:
+    def __init__(self, picture: NDArray[np.uint8], settings: PredictionConfig, tasks: int = 1) -> None:
         self.picture = picture
-        self.total = torch.zeros(picture.shape[:2])
+        self.total = torch.zeros(tasks, *picture.shape[:2])
         height, width = picture.shape[:2]
         rows, columns = (spans(extent, settings.tile, settings.overlap) for extent in (height, width))
         mirrored = (False, True) if settings.flip else (False,)
@@ -73,7 +73,7 @@ class Canvas:
 
     @property
     def probability(self) -> NDArray[np.float32]:
-        """`[H, W]`, 0..1, once all views have been added."""
+        """`[T, H, W]`, 0..1, once all views have been added."""
         return (self.total / self.averaged).clamp(0, 1).numpy()  # weights add up to 1 but for rounding
 
 
@@ -97,10 +97,10 @@ class View:
         return tile[:, ::-1] if self.flipped else tile
 
     def add(self, probability: Tensor) -> None:
-        """Blend its map `[h, w]` into the image's."""
+        """Blend its maps `[T, h, w]` into the image's."""
         values = probability.cpu()
         values = values.flip(-1) if self.flipped else values
-        self.canvas.total[self.rows.pixels, self.columns.pixels] += values * self.rows.weights[:, None] * self.columns.weights
+        self.canvas.total[:, self.rows.pixels, self.columns.pixels] += values * self.rows.weights[:, None] * self.columns.weights
 
 
 class BatchSize:
@@ -129,23 +129,26 @@ class BatchSize:
 
 
 def predict_maps(
-    model: Model, pictures: Iterable[NDArray[np.uint8]], batch_size: int
+    models: Sequence[Model], pictures: Iterable[NDArray[np.uint8]], batch_size: int
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
-    """Images and their maps of interest `[H, W]`, in order, by the model's prediction settings. Images are read as they are
+    """Images and their maps of interest `[T, H, W]`, in order, by the first model's prediction settings: T models, of tasks that share an
+    encoder where they are several. Images are read as they are
     needed, just as many at a time as fill a batch; only their tiles go to the device."""
     batches = BatchSize(batch_size)
-    for canvases in _filling_batches(pictures, model.config.prediction, batch_size):
-        _see([view for canvas in canvases for view in canvas.views], model, batches)
+    for canvases in _filling_batches(pictures, models[0].config.prediction, batch_size, len(models)):
+        _see([view for canvas in canvases for view in canvas.views], models, batches)
         for canvas in canvases:
             if not np.isfinite(canvas.probability).all():
                 raise WeightsError("the network gives NaN for an image: its weights, or the precision of this device, are at fault")
             yield canvas.picture, canvas.probability
 
 
-def _filling_batches(pictures: Iterable[NDArray[np.uint8]], settings: PredictionConfig, batch_size: int) -> Iterator[list[Canvas]]:
+def _filling_batches(
+    pictures: Iterable[NDArray[np.uint8]], settings: PredictionConfig, batch_size: int, tasks: int
+) -> Iterator[list[Canvas]]:
     waiting: list[Canvas] = []
     for picture in pictures:
-        waiting.append(Canvas(picture, settings))
+        waiting.append(Canvas(picture, settings, tasks))
         if sum(len(canvas.views) for canvas in waiting) >= batch_size * len(settings.scales):  # each scale has batches of its own
             yield waiting
             waiting = []
@@ -153,19 +156,19 @@ def _filling_batches(pictures: Iterable[NDArray[np.uint8]], settings: Prediction
         yield waiting
 
 
-def _see(views: Sequence[View], model: Model, batches: BatchSize) -> None:
+def _see(views: Sequence[View], models: Sequence[Model], batches: BatchSize) -> None:
     """Send all views through the network, those of one prepared shape together."""
 
     def shape(view: View) -> tuple[int, int]:
-        return model.padded_size(*view.size, view.scale)
+        return models[0].padded_size(*view.size, view.scale)
 
     for _, alike in groupby(sorted(views, key=shape), key=shape):
         pending = list(alike)
         while pending:
             batch = pending[: batches.size]
-            maps = _maps_unless_memory_short(model, batch)
+            maps = _maps_unless_memory_short(models, batch)
             if maps is None:
-                batches.halve(batch, model.device)
+                batches.halve(batch, models[0].device)
                 continue
             batches.found()
             for view, probability in zip(batch, maps, strict=True):
@@ -173,9 +176,11 @@ def _see(views: Sequence[View], model: Model, batches: BatchSize) -> None:
             del pending[: len(batch)]
 
 
-def _maps_unless_memory_short(model: Model, batch: Sequence[View]) -> list[Tensor] | None:
+def _maps_unless_memory_short(models: Sequence[Model], batch: Sequence[View]) -> list[Tensor] | None:
+    model = models[0]
     try:
-        return model.probabilities([model.prepare(view.pixels(), scale=view.scale) for view in batch])
+        prepared = [model.prepare(view.pixels(), scale=view.scale) for view in batch]
+        return model.task_probabilities(models, prepared) if len(models) > 1 else [map_[None] for map_ in model.probabilities(prepared)]
     except (RuntimeError, MemoryError) as error:
         from accelerate.utils.memory import should_reduce_batch_size  # here: it loads much, for what rarely happens
 

@@ -86,7 +86,7 @@ class _Place:
 
 def _places(config: RunConfig) -> Iterator[_Place]:
     """All of them, with the options of plugins."""
-    for part in ("backbone", "enhancer", "pixel_decoder", "decoder"):
+    for part in ("backbone", "enhancer", "pixel_decoder", "decoder", "conditioner"):
         yield from _below(config.model_dump()[part], (part,))
 
 

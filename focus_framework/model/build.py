@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
 
+import torch
+from torch import nn
+
 from ..config.schema import PluginChoice, RunConfig
 from ..plugin.calls import calling
 from ..plugin.interfaces import Builder, Prior, Prompts, RefinerLoss, StagedBackbone, resolve
@@ -15,7 +18,7 @@ from ..plugin.registry import registry
 from .blame import is_memory_short
 from .bounds import refuse_beyond_memory
 from .network import Network, prior_width
-from .trial import built, built_backbone
+from .trial import built, built_backbone, built_conditioner
 
 
 def build_network(config: RunConfig, *, weights: str | None = None, copies: int = 1) -> Network:
@@ -39,9 +42,24 @@ def _build(config: RunConfig, *, weights: str | None) -> Network:
     backbone = built_backbone(choice.name, made)
     prior = _build_prior(config, backbone, weights)
     network = Network(backbone, prior, enhancer=config.enhancer, pixel_decoder=config.pixel_decoder, decoder=config.decoder)
-    if choice.frozen:
+    network.conditioner = _build_conditioner(config)
+    if config.trains_vectors_alone:
+        network.freeze_all_but_vectors()
+    elif choice.frozen:
         network.freeze_backbone()
     return network
+
+
+def _build_conditioner(config: RunConfig) -> nn.Module | None:
+    """It comes last, and leaves chance as it was: all else has the random weights that it has without."""
+    choice = config.conditioner
+    if choice.name == "none":
+        return None
+    build = _builder("conditioner", choice.name, registry().get("conditioner", choice.name).build)
+    options = checked_options("conditioner", choice.name, build, choice.options)
+    with torch.random.fork_rng(devices=[]), calling(f"conditioner {choice.name}", "build()", passing=is_memory_short):
+        conditioner = build(config.known_tasks, width=config.pixel_decoder.width, **options)
+    return built_conditioner(choice.name, conditioner, tasks=len(config.known_tasks))
 
 
 def _told_the_size(build: Callable[..., Any], config: RunConfig) -> dict[str, int]:

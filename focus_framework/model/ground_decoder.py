@@ -82,14 +82,16 @@ class GroundDecoder(nn.Module):
         self.mask_head = Perceptron(width, width)
         self.box_head = Perceptron(width, 4)
 
-    def forward(self, pixels: PixelFeatures, features: Features, *, all_heads: bool) -> Heads:
-        """Predictions of all heads (training), or of the final one alone."""
+    def forward(self, pixels: PixelFeatures, features: Features, *, all_heads: bool, shift: Tensor | None = None) -> Heads:
+        """Predictions of all heads (training), or of the final one alone. `shift` `[B, 2, C]` is added to the queries."""
         levels = [to_tokens(level) for level in pixels.levels]
         values = [level + embed for level, embed in zip(levels, self.level_embed, strict=True)]
         shapes = [(level.shape[2], level.shape[3]) for level in pixels.levels]
         keys = [value + to_tokens(sine_positions(s, self.width, value.device)) for value, s in zip(values, shapes, strict=True)]
         batch = values[0].shape[0]
         queries = self.query_content.expand(batch, -1, -1)
+        if shift is not None:
+            queries = queries + shift
         places = self.query_position.expand(batch, -1, -1)
         normed = self.norm(queries)
         outputs, masks = [normed], [self._masks(normed, pixels.mask_features)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Real
 from typing import Any, cast
@@ -56,6 +56,19 @@ def built_backbone(name: str, module: Any) -> StagedBackbone:
     return cast(StagedBackbone, module)
 
 
+def built_conditioner(name: str, module: Any, *, tasks: int) -> nn.Module:
+    """As `built`, with the vectors that `TaskVectors` promises. Raises `PluginError`."""
+    built("conditioner", name, module)
+    vectors = getattr(module, "vectors", None)
+    if not isinstance(vectors, nn.Parameter) or vectors.dim() != 3 or vectors.shape[:2] != (tasks, 2):
+        raise PluginError(
+            f"conditioner {name}: vectors must be a parameter [{tasks}, 2, D] (tasks, queries, numbers), it is {_told(vectors)}"
+        )
+    if not isinstance(getattr(module, "options", None), Mapping):
+        raise PluginError(f"conditioner {name}: options must be what build() takes to give the same shapes, by name")
+    return cast(nn.Module, module)
+
+
 def _numbers(values: object, count: int) -> bool:
     return isinstance(values, Sequence) and len(values) == count and all(isinstance(v, Real) and math.isfinite(v) for v in values)
 
@@ -78,6 +91,13 @@ def check_network(network: Network, image: Tensor, *, backbone: str, enhancer: s
         with calling(f"enhancer {enhancer}", "its network", passing=is_memory_short):
             maps = prior(image)
         check_maps(maps, image, width, f"enhancer {enhancer}")
+    if network.conditioner is not None:
+        with calling("the conditioner", "its network", passing=is_memory_short):
+            shift: Any = network.conditioner(network.vectors[:1])
+        if not isinstance(shift, Tensor) or tuple(shift.shape) != (1, 2, network.decoder.width) or not bool(shift.isfinite().all()):
+            raise PluginError(
+                f"the conditioner must shift queries by finite numbers [1, 2, {network.decoder.width}], it gave {_told(shift)}"
+            )
 
 
 def try_refiner(refiner: nn.Module, size: int, *, name: str, device: torch.device) -> None:

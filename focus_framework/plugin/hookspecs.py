@@ -1,4 +1,4 @@
-"""The four hooks of a plugin: each yields descriptions, which cost nothing to list."""
+"""The five hooks of a plugin: each yields descriptions, which cost nothing to list."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pluggy
 
-from .interfaces import Backbone, Enhancer, Refiner, Task
+from .interfaces import Backbone, Conditioner, Enhancer, Refiner, Task
 
 PROJECT = "focus_framework"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -32,3 +32,8 @@ def focus_enhancers() -> Iterable[Enhancer]:  # type: ignore[empty-body]
 @hookspec
 def focus_refiners() -> Iterable[Refiner]:  # type: ignore[empty-body]
     """Losses that compare masks with the task's prompts while training."""
+
+
+@hookspec
+def focus_conditioners() -> Iterable[Conditioner]:  # type: ignore[empty-body]
+    """Vectors that tell a network of several tasks which one is meant."""

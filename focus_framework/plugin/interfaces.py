@@ -253,7 +253,18 @@ class Refiner:
     """Which decoder heads it reads unless the user says otherwise."""
 
 
-Description: TypeAlias = Task | Backbone | Enhancer | Refiner
+@dataclass(frozen=True, kw_only=True)
+class Conditioner:
+    """Where a network of several tasks learns which foreground is meant: vectors that move its two queries."""
+
+    name: str
+    title: str
+    build: Builder[TaskVectors]
+    """``build(tasks, *, width, **options)``: `tasks` is a sequence of their names, `width` the queries' number of channels. Weights that
+    only reading sentences needs are not loaded here: a checkpoint has the vectors that came of them."""
+
+
+Description: TypeAlias = Task | Backbone | Enhancer | Refiner | Conditioner
 
 
 @runtime_checkable
@@ -310,6 +321,39 @@ class RefinerLoss(Protocol):
     def __call__(self, image: Tensor, mask_logits: Tensor) -> Tensor:
         """Normalised images `[B, 3, H, W]` and mask logits `[L, B, 2, h, w]` (L decoder heads; foreground, then background,
         as matched to the truth) to one scalar, the mean over heads and images."""
+
+
+@runtime_checkable
+class TaskVectors(Protocol):
+    """What a conditioner plugin builds: an `nn.Module`, part of the network and of its checkpoint."""
+
+    vectors: nn.Parameter
+    """`[T, 2, D]`: of each task, in the order that ``build`` was given, one for the foreground and one for the background. Trained along
+    where it requires gradients."""
+    options: Mapping[str, Any]
+    """With these ``build`` gives a module of the same shapes, without a look at anything else."""
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        """Vectors `[B, 2, D]` to what is added to the foreground and the background query of each image, `[B, 2, width]`; zero before
+        training, so that a network starts from what it is without it."""
+
+
+@runtime_checkable
+class ReadsPrompts(Protocol):
+    """What a built conditioner may offer besides, where its vectors are made of sentences."""
+
+    def prompt_vectors(self, tasks: Sequence[Sequence[Prompts]]) -> Tensor:
+        """The prompt pairs of T tasks, averaged for each, to vectors `[T, 2, D]`. Raises `WeightsError` where the text encoder cannot be
+        loaded."""
+
+
+@runtime_checkable
+class ReadsExamples(Protocol):
+    """What a built conditioner may offer besides, where its vectors are made of images with masks."""
+
+    def example_vectors(self, features: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
+        """Mask features `[..., N, width, h, w]` of N examples and how much of each place is foreground and background, `[..., N, h, w]` in
+        0..1, to vectors `[..., 2, D]`."""
 
 
 @runtime_checkable

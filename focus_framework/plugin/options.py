@@ -1,4 +1,4 @@
-"""Options of plugins: checked against the signature of the plugin's ``build``, in one place for backbones, enhancers and refiners."""
+"""Options of plugins: checked against the signature of the plugin's ``build``, in one place for whatever a plugin builds."""
 
 from __future__ import annotations
 

@@ -22,17 +22,23 @@ from typing import Any, Literal, TypeAlias, cast, overload
 
 import pluggy
 
-from ..errors import FocusError, PluginError, did_you_mean
+from ..errors import ConfigError, FocusError, PluginError, did_you_mean
 from . import hookspecs
 from .calls import calling, reason
 from .hookspecs import PROJECT
-from .interfaces import Backbone, Checkpoint, Dataset, Description, Enhancer, Prompts, Refiner, Task, resolve
+from .interfaces import Backbone, Checkpoint, Conditioner, Dataset, Description, Enhancer, Prompts, Refiner, Task, resolve
 
 logger = logging.getLogger(__name__)
 
-Kind: TypeAlias = Literal["task", "backbone", "enhancer", "refiner"]
+Kind: TypeAlias = Literal["task", "backbone", "enhancer", "refiner", "conditioner"]
 
-KINDS: dict[Kind, type] = {"task": Task, "backbone": Backbone, "enhancer": Enhancer, "refiner": Refiner}
+KINDS: dict[Kind, type] = {
+    "task": Task,
+    "backbone": Backbone,
+    "enhancer": Enhancer,
+    "refiner": Refiner,
+    "conditioner": Conditioner,
+}
 OWN_DISTRIBUTION = "focus-framework"
 
 
@@ -76,7 +82,7 @@ class Entry:
 
 
 class Registry:
-    """All plugins of this environment. `load` reads the entry points; the four kinds are loaded in the same way."""
+    """All plugins of this environment. `load` reads the entry points; all kinds are loaded in the same way."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
@@ -181,6 +187,8 @@ class Registry:
     def get(self, kind: Literal["enhancer"], name: str) -> Enhancer: ...
     @overload
     def get(self, kind: Literal["refiner"], name: str) -> Refiner: ...
+    @overload
+    def get(self, kind: Literal["conditioner"], name: str) -> Conditioner: ...
     def get(self, kind: Kind, name: str) -> Description:
         """The description of that name. Raises `PluginError` where it is unknown (with the nearest names) or broken."""
         return cast(Description, self.find(kind, name).get())
@@ -199,6 +207,17 @@ class Registry:
                 raise PluginError(f"cannot import {path!r} of task plugin {reference!r}: {_cause(error)}{hint}") from error
             return self._task_from(module, attribute, reference)
         return self.find("task", reference)
+
+    def find_tasks(self, references: str) -> tuple[Entry, ...]:
+        """Several tasks by a comma between them; ``all``: every one that works. Raises as `find_task`, and `ConfigError` for one named
+        twice."""
+        if references == "all" and self._named("task", "all") is None:
+            return tuple(entry for entry in self.of_kind("task") if entry.description)
+        entries = [self.find_task(reference) for reference in split_tasks(references)]
+        names = [entry.name for entry in entries]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ConfigError(f"task {twice} is named twice in {references!r}; name each once")
+        return tuple(entries)
 
     def _task_from(self, module: ModuleType, attribute: str, reference: str) -> Entry:
         """A task that is tried before it is packaged; it may have the name of an installed one."""
@@ -228,6 +247,16 @@ def entries_of_file(path: Path) -> list[Entry]:
 def _offered_by(module: ModuleType, reference: str) -> list[Entry]:
     fresh = Registry()  # its names clash with nobody's
     return fresh.add(module, reference, reference, reference, "")
+
+
+def split_tasks(references: str) -> list[str]:
+    """The names in what ``--task-plugin`` was given: one, or several with commas between them. Raises `ConfigError` for an empty one."""
+    if Path(references).is_file():
+        return [references]  # whatever its name has
+    names = [name.strip() for name in references.split(",")]
+    if not all(names):
+        raise ConfigError(f"tasks {references!r}: a name is missing beside a comma")
+    return names
 
 
 @functools.cache

@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from ..checkpoint import assembled, write_checkpoint
-from ..data.dataset import Images
+from ..checkpoint.tasks import joined, label
 from ..inference.model import Model
 from ..plugin.interfaces import Task
 from ..runtime import ProcessorShare
 from .best import Best
+from .conditioning import read_examples
+from .data import RunData
 from .fitting import find_parts
 from .health import DivergedError, Health, are_finite
 from .memory import memory_in_use
@@ -57,24 +59,26 @@ class Trainer:
 
     def __init__(
         self,
-        task: Task,
         update: Update,
+        data: RunData,
         folder: Path,
         *,
         identity: Mapping[str, Any],
         description: Mapping[str, Any],
-        validation: Images | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.config, self.task, self.update, self.folder = update.config, task, update, folder
-        self.identity, self.description, self.validation = identity, description, validation
+        self.config, self.data, self.update, self.folder = update.config, data, update, folder
+        self.identity, self.description = identity, description
+        self.tasks: Mapping[str, Task] = {name: part.task for name, part in data.parts.items()}
         self.team, self.device = update.team, update.accelerator.device
         plan = self.config.training
         self.health = Health(folder, update.accelerator, update.team, limit=plan.bad_steps, scaled=update.accelerator.scaler is not None)
         self.step, self.seconds = 0, 0.0
         self.processor_share: float | None = None
         """Of the processor time that the steps of this process wanted; None where that is not known."""
-        self.best, self.skipped = Best(task.primary_metric), Skipped(update.team)
+        self.primary = {label(name, task.primary_metric, self.config.known_tasks): task.primary_metric for name, task in self.tasks.items()}
+        """The primary metric of each task, by what its scores are called."""
+        self.best, self.skipped = Best(self.primary), Skipped(update.team)
         self._clock = clock
 
     @property
@@ -96,7 +100,7 @@ class Trainer:
         self.update.restore(state.update)
         self.step, self.seconds = state.step, state.seconds
         self.skipped.names = list(state.skipped)
-        self.best = Best(self.task.primary_metric, state.best, dict(state.scores), state.stale)
+        self.best = state.best_so_far(self.primary)
 
     def run(self, batches: Iterable[Mapping[str, Any]], on_progress: Callable[[Progress], None]) -> None:
         """Train to the end of the plan; `batches` are those of the steps to come, without end. Raises `StoppedError` where a signal
@@ -176,18 +180,28 @@ class Trainer:
         return {f"validation_{name}": value for name, value in _finite(scores).items()}
 
     def scored(self, state: Mapping[str, Any]) -> Model:
-        """What is scored, by the main process alone; a sharded network is put together from `state`."""
-        if not self.team.shards:
-            return Model(self.config, self.update.best_network).to(self.device)
-        _, network = assembled(self.description, self.update.weights(state), self.folder)
-        return Model(self.config, network).to(self.device)
+        """What is scored, by the main process alone; a sharded network is put together from `state`. Vectors of tasks that are made of
+        examples are those of these weights, in `state` too."""
+        network = self.update.best_network
+        if self.team.shards:
+            _, network = assembled(self.description, self.update.weights(state), self.folder)
+        model = Model(self.config, network).to(self.device)
+        if self.data.samples.shots:
+            read_examples(model, self.data)
+            if state:
+                self.update.weights(state)["conditioner.vectors"].copy_(network.vectors)
+        return model
 
     def _score(self, model: Model, log: Log) -> dict[str, float]:
-        if self.validation is None:
-            return dict.fromkeys(self.task.metrics, math.nan)
-        skip = self.config.data.unreadable == "skip"
-        scores = score(model, self.validation, self.task.metrics, skip_unreadable=skip)
-        log.picture("validation", as_sheet(predicted(model, self.validation, TRACKED_IMAGES)), self.step)
+        return joined({name: self._score_task(name, model.for_task(name), log) for name in self.tasks}, self.config.known_tasks)
+
+    def _score_task(self, name: str, model: Model, log: Log) -> dict[str, float]:
+        task, validation = self.tasks[name], self.data.parts[name].validation
+        if validation is None:
+            return dict.fromkeys(task.metrics, math.nan)
+        scores = score(model, validation, task.metrics, skip_unreadable=self.config.data.unreadable == "skip")
+        shown = as_sheet(predicted(model, validation, TRACKED_IMAGES))
+        log.picture(label(name, "validation", list(self.tasks)), shown, self.step)
         return scores
 
     def _sound_state(self) -> dict[str, Any]:
@@ -207,10 +221,13 @@ class Trainer:
         """Write the checkpoint and the state, without a look at the validation images. Raises `SaveError`; what was saved before is
         whole then."""
         if self.team.leads:
+            if validation is None and self.data.samples.shots:  # scoring would have read the examples
+                self.scored(state)
             weights = self.update.weights(state)
             if not self.folder.is_dir():
                 raise SaveError(f"the run's folder {self.folder} is gone; nothing can be saved at step {self.step}")
-            description = {**self.description, "step": self.step, "validation": validation or {}}
+            others = self.description.get("validation", {})  # of tasks that stay what they are
+            description = {**self.description, "step": self.step, "validation": {**others, **(validation or {})}}
             with saving(self.folder):
                 for name in (LATEST, BEST) if best else (LATEST,):
                     write_checkpoint(self.folder / name, weights, description)
@@ -223,10 +240,11 @@ class Trainer:
             step=self.step,
             seconds=self.seconds,
             update=dict(update),
-            best=self.best.value,
             scores=self.best.scores,
             stale=self.best.stale,
             skipped=self.skipped.names,
+            history=self.best.history,
+            kept=self.best.kept,
         )
 
 

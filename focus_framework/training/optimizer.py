@@ -15,7 +15,7 @@ from ..model.network import Network
 from ..plugin.interfaces import StagedBackbone
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, _BatchNorm)
-EMBEDDINGS = ("decoder.query_content", "decoder.query_position", "decoder.level_embed")
+EMBEDDINGS = ("decoder.query_content", "decoder.query_position", "decoder.level_embed", "conditioner.vectors")
 POLYNOMIAL_POWER = 0.9
 PRETRAINED_RATE = 0.1
 """Rate of a backbone that starts from weights, where none is asked for: at the rate of new layers it soon forgets what it knows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -42,33 +43,37 @@ class Rehearsal:
         return dict(vars(self))
 
 
-def rehearse(resolved: Resolved, task: Entry) -> Rehearsal | None:
+def rehearse(resolved: Resolved, tasks: Entry | Sequence[Entry]) -> Rehearsal | None:
     """Build all parts of a run and do its first two steps; None in a process that only helps. Raises what the run would raise."""
     resolved, chosen = decide(resolved)
     plan = resolved.config.training
     accelerator, team = begin(resolved.config)
     with team:
-        trainer, data = assemble(resolved, task, Path(), accelerator, team)
+        trainer, data = assemble(resolved, tasks, Path(), accelerator, team)
         update = trainer.update
         ends = []
         for step, batch in enumerate(islice(data.batches(resolved.config, team, first_step=0, device=trainer.device), STEPS)):
             float(update(batch, step, plan.learning_rate)["loss"])  # waits for the device
             ends.append(time.monotonic())
-        scored = data.validation[:SCORED] if data.validation else []
         state = update.state() if team.shards else {}
+        scored = 0
         if team.leads:
-            score(trainer.scored(state), scored, trainer.task.metrics)
+            model = trainer.scored(state)
+            for name, part in data.parts.items():
+                examples = part.validation[:SCORED] if part.validation else []
+                score(model.for_task(name), examples, part.task.metrics)
+                scored += len(examples)
         ends.append(time.monotonic())
     if not team.leads:
         return None
     *_, first, second, last = ends
     a_step = second - first
-    a_score = (last - second) * len(data.validation or ()) / max(len(scored), 1)
+    a_score = (last - second) * data.validation_count / max(scored, 1)
     each = a_step + a_score / plan.checkpoint_every
     steps = plan.steps if plan.steps else int(60 * (plan.minutes or 0) / each)
     seconds = min(steps * each, 60 * plan.minutes) if plan.minutes else steps * each
     trained = sum(parameter.numel() for parameter in update.trained)
-    images = len(data.samples.images)
+    images = len(data.samples)
     notes = tuple(getattr(update.model.network.encoder.backbone, "notes", ()))
     precision = f"{chosen or plan.precision}"
     return Rehearsal(str(trainer.device), a_step, seconds, steps, memory_in_use(trainer.device), images, trained, precision, notes)

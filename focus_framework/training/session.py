@@ -69,7 +69,7 @@ def train(
     """Train as ``focus train`` does, with the same defaults.
 
     Args:
-        task: what ``--task-plugin`` takes; not needed with `init`, `config` or `resume`, which know it.
+        task: what ``--task-plugin`` takes, several with commas between them; not needed with `init`, `config` or `resume`, which know it.
         data: a folder with ``images`` and ``masks``, a known data set, ...; without it, practice images of the task.
         init: a checkpoint to start from: a file, ``hf://owner/name``, or a known name.
         minutes: length of the run; the schedule follows it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple, cast
 
@@ -17,6 +17,7 @@ from ..config.schema import RunConfig
 from ..errors import ConfigError
 from ..inference.model import Model
 from ..model.blame import naming_plugins
+from ..model.condition import Condition, Examples
 from ..model.losses import Targets, losses
 from ..model.network import Network, prior_width
 from ..model.trial import check_loss, check_network
@@ -38,6 +39,25 @@ class Refinement(NamedTuple):
     """What a refiner plugin built, see `plugin.interfaces.RefinerLoss`."""
     heads: Literal["last", "all"]
     """The decoder heads that it reads."""
+
+
+class TaskRefiners(nn.Module):
+    """A refiner for each task of a run, each of which gets the images of its own."""
+
+    def __init__(self, refiners: Sequence[nn.Module], *, first_task: int) -> None:
+        super().__init__()
+        self.refiners, self.first_task = nn.ModuleList(refiners), first_task
+
+    def forward(self, images: Tensor, mask_logits: Tensor, tasks: Tensor | None = None) -> Tensor:
+        """As `plugin.interfaces.RefinerLoss`; `tasks` `[B]` are the numbers of the images' tasks, on the CPU. Without it every task gets
+        all images."""
+        total = images.new_zeros(())
+        for number, refiner in enumerate(self.refiners, self.first_task):
+            chosen = torch.arange(len(images)) if tasks is None else (tasks == number).nonzero().flatten()
+            if len(chosen):
+                own = chosen.to(images.device)
+                total = total + refiner(images[own], mask_logits[:, own]) * (len(chosen) / len(images))
+        return total if tasks is not None else total / len(self.refiners)
 
 
 class Update:
@@ -64,7 +84,9 @@ class Update:
             self.refiner.to(device)
         others = list(self.refiner.parameters()) if self.refiner else []
         self.optimizer = build_optimizer(model.network, others, config)
-        if team.size > 1 and not team.shards and team.told(bool(without_gradient(model.network, config.preprocessing.size))):
+        mixed = isinstance(self.refiner, TaskRefiners) and any(parameter.requires_grad for parameter in others)
+        unused = mixed or bool(team.size > 1 and not team.shards and without_gradient(model.network, config.preprocessing.size))
+        if team.size > 1 and not team.shards and team.told(unused):
             # Else each process would wait for gradients that never come; looking for them takes time in every step.
             accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
         # What is sharded averages its gradients by itself; the rest is wrapped so that it does.
@@ -159,17 +181,21 @@ class Update:
 
     def gradients(self, batch: Mapping[str, Any], step: int) -> dict[str, Tensor]:
         """Leave the gradients of a batch in the parameters, and return the terms of the loss."""
-        labels = batch["mask"].to(self.accelerator.device, non_blocking=True)
-        images = batch["image"].to(self.accelerator.device, non_blocking=True)
+        device = self.accelerator.device
+        tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
+        moved = {name: value if name == "task" else value.to(device, non_blocking=True) for name, value in tensors.items()}
+        labels = moved["mask"]
         share = len(labels)
+        parts = [dict(zip(moved, values, strict=True)) for values in zip(*(v.chunk(self.parts) for v in moved.values()), strict=True)]
         first = (step * self.team.size + self.team.rank) * share
         usual = self._usual_masks(labels)
         found = []
-        for index, (part, label) in enumerate(zip(images.chunk(self.parts), labels.chunk(self.parts), strict=True)):
-            start = first + index * len(label)
+        for index, part in enumerate(parts):
+            size = len(part["mask"])
+            start = first + index * size
             last = index == self.parts - 1
             with nullcontext() if last else self.accelerator.no_sync(self.network):
-                terms = self._forward(part, Targets.of(label), range(start, start + len(label)), usual)
+                terms = self._forward(part, Targets.of(part["mask"]), range(start, start + size), usual)
                 self.accelerator.backward(terms["loss"] / self.parts)
             found.append({name: value.detach() for name, value in terms.items()})
         return {name: torch.stack([terms[name] for terms in found]).mean() for name in found[0]}
@@ -181,15 +207,15 @@ class Update:
         present = Targets.of(labels).present.sum() / self.parts
         return self.accelerator.reduce(present, "mean")
 
-    def _forward(self, images: Tensor, targets: Targets, samples: range, usual: Tensor | None) -> dict[str, Tensor]:
+    def _forward(self, part: Mapping[str, Tensor], targets: Targets, samples: range, usual: Tensor | None) -> dict[str, Tensor]:
         plan, config = self.config.training, self.config.loss
         seed_step(plan.seed, samples.start)
-        pixels = self.model.normalise(images)
+        pixels = self.model.normalise(part["image"])
         with self.accelerator.autocast():
-            heads = self.network(pixels, all_heads=True)
-            matched, ordered = losses(heads, targets, config, Draws(plan.seed, samples, images.device))
+            heads = self.network(pixels, all_heads=True, **self._condition(part))
+            matched, ordered = losses(heads, targets, config, Draws(plan.seed, samples, pixels.device))
             terms = matched._asdict()
-            terms["clip"] = self._refine(pixels, ordered.mask_logits)
+            terms["clip"] = self._refine(pixels, ordered.mask_logits, part.get("task"))
         if usual is not None:  # each term is a mean over the part's own masks; the mean over the batch's is wanted
             here, size = targets.present.sum(), targets.present.numel()
             terms["mask"] = terms["mask"] * here / usual
@@ -197,11 +223,20 @@ class Update:
             terms["label"] = terms["label"] * _weight(here, size, config.no_object) / _weight(usual, size, config.no_object)
         return {"loss": torch.stack([terms[name] for name in TERMS]).sum(), **terms}
 
-    def _refine(self, images: Tensor, mask_logits: Tensor) -> Tensor:
+    def _condition(self, part: Mapping[str, Tensor]) -> dict[str, Condition]:
+        """What a network of several tasks is told of the images; nothing for one without a conditioner."""
+        if self.config.conditioner.name == "none":
+            return {}
+        if "example_images" in part:
+            return {"condition": Condition(examples=Examples(self.model.normalise(part["example_images"]), part["example_masks"]))}
+        return {"condition": Condition(tasks=part["task"].to(self.accelerator.device))}
+
+    def _refine(self, images: Tensor, mask_logits: Tensor, tasks: Tensor | None) -> Tensor:
         if self._shared_refiner is None:
             return images.new_zeros(())
         heads = mask_logits if self.refined_heads == "all" else mask_logits[-1:]
-        loss = self._shared_refiner(images, heads)
+        mixed = (tasks,) if isinstance(self.refiner, TaskRefiners) else ()
+        loss = self._shared_refiner(images, heads, *mixed)
         check_loss(loss, self.config.refiner.name)
         return self.config.loss.clip * loss * len(heads)
 

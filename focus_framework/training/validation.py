@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ..data.dataset import Example
 from ..errors import DataError
@@ -31,7 +31,7 @@ def score(
     return {name: float(value) for name, value in total.values().items()}
 
 
-def readable(examples: Sequence[Example], indices: range, *, skip: bool) -> Iterator[tuple[int, Example]]:
+def readable(examples: Sequence[Example], indices: Iterable[int], *, skip: bool) -> Iterator[tuple[int, Example]]:
     """The examples at `indices` with their numbers; one that cannot be read raises `DataError`, or is left out."""
     for index in indices:
         try:

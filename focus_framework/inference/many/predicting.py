@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +75,7 @@ def predict_many(
     out: str | Path,
     *,
     name: str = "",
+    tasks: Sequence[str] = (),
     forms: Sequence[str] = ("mask",),
     recursive: bool = False,
     batch_size: int = 8,
@@ -85,16 +86,17 @@ def predict_many(
     """``focus predict``: masks of any number of images, in files; a call given again does only what is missing or failed.
 
     `images` are files, folders (with `recursive`, what is in their folders too, whose places are kept) and patterns such as
-    ``"photos/**/*.jpg"``. `model` is a loaded one, or what `load` takes; errors call it by its
-    `name`. `forms` are those of ``--save``. A journal in `out` knows what is
-    done, and by which model and settings: others are refused, `again` starts over. `overwrite` takes a folder that holds other files.
-    `on_done` is told each image (its ``path``, and its ``error`` or nothing), how many are settled and how many there are to do.
+    ``"photos/**/*.jpg"``. `model` is a loaded one, or what `load` takes; errors call it by its `name`. With `tasks` it predicts several
+    that it knows in one pass, each into OUT/TASK/FORM. `forms` are those of ``--save``. A journal in `out` knows what is done, and by which
+    model and settings: others are refused, `again` starts over. `overwrite` takes a folder that holds other files. `on_done` is told each
+    image (its ``path``, and its ``error`` or nothing), how many are settled and how many there are to do.
 
     Raises `ConfigError` and `DataError` for what is wrong with the call; what is wrong with one image is in the report.
     """
     if not isinstance(images, Listing):
         images = Listing([images] if isinstance(images, str | Path) else images, recursive=recursive)
-    parse_forms(forms)
+    if "rle" in parse_forms(forms) and tasks:
+        raise ConfigError("rle is one file for one task; leave it out, or predict each task by itself")
     if isinstance(model, str | Path):
         from ..model import load
 
@@ -108,6 +110,7 @@ def predict_many(
             model,
             images,
             out,
+            tasks=tasks,
             forms=forms,
             category=model.task,
             batch_size=batch_size,
@@ -122,6 +125,7 @@ def write_predictions(
     listing: Listing,
     out: Path,
     *,
+    tasks: Sequence[str] = (),
     forms: Sequence[str] = ("mask",),
     category: str = "foreground",
     batch_size: int = 8,
@@ -130,7 +134,7 @@ def write_predictions(
     on_done: Callable[[Entry, int, int], None] = lambda entry, done, total: None,
 ) -> Report:
     """Predict images, `batch_size` at a time, and write each in every form: into `out`, or into a folder a form where there are
-    several.
+    several; of several `tasks` into a folder a form of each, TASK/FORM.
 
     The journal in `out` says which of them were done before, by the same `fingerprint` of model and settings; those are left alone.
     `again` removes what it lists and starts over. All forms of an image are written or none; an image that cannot be read or written
@@ -141,7 +145,7 @@ def write_predictions(
     replace one of the images.
     """
     begin = time.perf_counter()
-    chosen = parse_forms(forms)
+    chosen = [f"{task}/{form}" for task in tasks for form in parse_forms(forms)] or parse_forms(forms)
     out.mkdir(parents=True, exist_ok=True)
     with Journal(out, {**(fingerprint or {}), "forms": chosen}, again=again) as journal:
         journal.add(listing, chosen)
@@ -151,7 +155,7 @@ def write_predictions(
         before = journal.count(DONE)
         report = Report(journal, out, chosen, len(listing), before)
         try:
-            idle = _predict_all(model, journal, out, chosen, batch_size, len(listing) - before, on_done)
+            idle = _predict_all(_streaming(model, tasks, batch_size), journal, out, chosen, batch_size, len(listing) - before, on_done)
         except sqlite3.OperationalError as error:  # the disk is full
             raise DataError(f"cannot write the journal of {out}: {error}; the same command resumes") from error
         if "rle" in chosen and journal.count(DONE, of_call=False):
@@ -162,8 +166,18 @@ def write_predictions(
     return report
 
 
+Streamed: TypeAlias = "Callable[[Iterable[NDArray[np.uint8]]], Iterator[dict[str, Result]]]"
+"""Images to their results by task; by an empty name where there is but one."""
+
+
+def _streaming(model: Model, tasks: Sequence[str], batch_size: int) -> Streamed:
+    if tasks:
+        return lambda images: model.stream_tasks(images, tasks, batch_size=batch_size)
+    return lambda images: ({"": result} for result in model.stream(images, batch_size=batch_size))
+
+
 def _predict_all(
-    model: Model,
+    stream: Streamed,
     journal: Journal,
     out: Path,
     forms: list[str],
@@ -187,11 +201,11 @@ def _predict_all(
         settled += 1
         on_done(entry, settled, total)
 
-    def write(entry: Entry, result: Result) -> None:
-        pictures = [form for form in forms if form != "rle"]
-        write_all(dict(zip(output_files(out, entry.name, forms), (render(form, result) for form in pictures), strict=True)))
+    def write(entry: Entry, found: dict[str, Result]) -> None:
+        pictures = [form.rpartition("/") for form in forms if form != "rle"]
+        write_all(dict(zip(output_files(out, entry.name, forms), (render(form, found[task]) for task, _, form in pictures), strict=True)))
         if "rle" in forms:
-            notes[entry.id] = notes[entry.id][0], annotated(result)
+            notes[entry.id] = notes[entry.id][0], annotated(found[""])
 
     waiting: deque[tuple[Entry, Exception | None]] = deque()
     with ThreadPoolExecutor(threads(), "reader") as readers, ThreadPoolExecutor(threads(), "writer") as writers:
@@ -213,10 +227,11 @@ def _predict_all(
                 behind.tell(entry, error)  # type: ignore[arg-type]  # it is there: the line above looked
 
         try:
-            for result in model.stream(readable(), batch_size=batch_size):
+            for found in stream(readable()):
                 tell_unreadable()
                 entry, _ = waiting.popleft()
-                behind.give(entry, lambda entry=entry, result=result: write(entry, result), 7 * result.probability.size)  # type: ignore[misc]
+                size = 7 * sum(result.probability.size for result in found.values())
+                behind.give(entry, lambda entry=entry, found=found: write(entry, found), size)  # type: ignore[misc]
             tell_unreadable()
         except BaseException:
             readers.shutdown(wait=False, cancel_futures=True)

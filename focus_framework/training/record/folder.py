@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from ...config.schema import RunConfig
 from ...errors import ConfigError, FocusError
 from ...files.atomic import remove_leftovers, replacing
 from ...files.ownership import MARK, remove_empty
-from ...plugin.interfaces import Task
 
 CONFIG, LOCK, METRICS = "config.toml", ".lock", "metrics.jsonl"
 LOCK_PATIENCE = 6.0
@@ -127,7 +126,9 @@ def identity(config: RunConfig, pictures: int) -> dict[str, Any]:
 
 
 def check_same(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    """Raise `ConfigError` that names every setting of a run that differs from what it was begun with."""
+    """Raise `ConfigError` that names every setting of a run that differs from what it was begun with. What an earlier version did not
+    know is as by default."""
+    before = {**_defaults(now), **before}
     names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     if names:
         told = "; ".join(f"{name} = {now.get(name)!r}, was {before.get(name)!r}" for name in names)
@@ -136,7 +137,14 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) 
         )
 
 
-def new_folder(task: Task, root: Path = Path("runs")) -> Path:
-    """A folder for a new run that does not exist yet: ``runs/shadow``, ``runs/shadow-2``, ..."""
-    names: Iterator[str] = (task.name if number == 1 else f"{task.name}-{number}" for number in range(1, 10_000))
+def _defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of every setting that a run has."""
+    usual = flatten(RunConfig(task="any").model_dump(mode="json"))
+    return {key: usual[key] for key in settings if key in usual and key != "task"}
+
+
+def new_folder(tasks: Sequence[str], root: Path = Path("runs")) -> Path:
+    """A folder for a new run that does not exist yet: ``runs/shadow``, ``runs/shadow-2``, ... or ``runs/salient+shadow``."""
+    name = "+".join(tasks) if len(tasks) < 4 else f"{len(tasks)}-tasks"
+    names: Iterator[str] = (name if number == 1 else f"{name}-{number}" for number in range(1, 10_000))
     return next(path for name in names if not (path := root / name).exists())

@@ -16,6 +16,7 @@ import torch
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from ...checkpoint.tasks import label, scores_of, tasks_of
 from ...config.layers import to_toml
 from ...config.schema import RunConfig
 from ...data.dataset import Images
@@ -104,15 +105,26 @@ def render(
     log: Sequence[Mapping[str, Any]],
 ) -> str:
     """The page; `log` are the lines of `metrics.jsonl`."""
-    task = best["task"]
-    metrics = [task["primary_metric"], *(name for name in task["metrics"] if name != task["primary_metric"])]
+    tasks = [task for task in tasks_of(best) if task["name"] in config.tasks] or tasks_of(best)  # those that are kept were not trained
+    names = [task["name"] for task in tasks]
+    metrics = {task["name"]: [task["primary_metric"], *(m for m in task["metrics"] if m != task["primary_metric"])] for task in tasks}
+    curves = {
+        f"validation_{label(name, metric, config.known_tasks)}": f"{name}: {LABELS[metric]}" if len(names) > 1 else LABELS[metric]
+        for name in names
+        for metric in (metrics[name] if len(names) == 1 else metrics[name][:1])
+    }
     body = [
         page.facts(_facts(summary, config, best, where)),
         page.heading("Scores"),
-        _scores(summary, metrics, best["step"]),
-        _baselines(summary, metrics[0]),
+        _choice(metrics, best["step"]),
+    ]
+    for name in names:
+        body += [page.paragraph(f"Task {name}:")] if len(names) > 1 else []
+        own = metrics[name]
+        body += [_scores(summary, name, own, config.known_tasks), _baselines(summary, name, own[0], config.known_tasks)]
+    body += [
         page.heading("Course"),
-        page.drawing((11, 3 * (-(-(len(metrics) + 2) // 3))), partial(_draw_course, log=log, metrics=metrics)),
+        page.drawing((11, 3 * (-(-(len(curves) + 2) // 3))), partial(_draw_course, log=log, curves=curves)),
     ]
     if summary.skipped:
         body += [
@@ -121,10 +133,11 @@ def render(
         ]
     if shown:
         body += [page.heading(f"{'Test' if summary.test else 'Validation'} images"), page.cards(starmap(page.card, shown.items()))]
-    prompts = [[pair["foreground"], pair["background"], pair["source"]] for pair in best["prompts"]]
+    prompts = [[pair["foreground"], pair["background"], pair["source"]] for task in tasks for pair in task["prompts"]]
     body += [page.heading("Prompts"), page.table(["foreground", "background", "from"], prompts, names=3)]
     body += [page.heading("Configuration"), page.listing(to_toml(config))]
-    return page.page(f"Training: {task['title']}", body)
+    title = tasks[0]["title"] if len(tasks) == 1 else f"{len(tasks)} tasks, {', '.join(names)}"
+    return page.page(f"Training: {title}", body)
 
 
 def _facts(summary: Summary, config: RunConfig, best: Mapping[str, Any], where: Mapping[str, str]) -> dict[str, str]:
@@ -132,7 +145,8 @@ def _facts(summary: Summary, config: RunConfig, best: Mapping[str, Any], where: 
     plugins = [f"{plugin['kind']} {plugin['name']} ({plugin['distribution']} {plugin['version']})" for plugin in best["plugins"]]
     versions = {"focus-framework": best["framework_version"], "torch": torch.__version__, "Python": platform.python_version()}
     return {
-        "Task": best["task"]["name"],
+        "Task": ", ".join(config.tasks),
+        **({"Tasks that stay as they were": ", ".join(config.conditioner.kept)} if config.conditioner.kept else {}),
         "Preset": config.preset,
         **({"Starts from": _parent(best["parent"])} if "parent" in best else {}),
         **where,
@@ -152,19 +166,32 @@ def _parent(parent: Mapping[str, Any]) -> str:
     return f"{parent['reference']} (task {parent['task']}{step}; {taken}; sha256 {parent['sha256']})"
 
 
-def _scores(summary: Summary, metrics: Sequence[str], step: int) -> Markup:
-    direction = "lower" if metrics[0] in LOWER_IS_BETTER else "higher"
-    said = f"The best checkpoint, of step {step}: the best {LABELS[metrics[0]]} ({direction} is better) on the validation images. "
-    columns = {title: scores for title, scores in (("validation", summary.validation), ("test", summary.test)) if scores}
+def _choice(metrics: Mapping[str, Sequence[str]], step: int) -> Markup:
+    """By which rule the best checkpoint is the best."""
+    if len(metrics) > 1:
+        primary = ", ".join(f"{LABELS[names[0]]} ({task})" for task, names in metrics.items())
+        said = f"the best mean rank over the tasks, of which each ranks the checkpoints by its primary metric, {primary}, "
+        said += "on the validation images. "
+    else:
+        [[first, *_]] = metrics.values()
+        said = f"the best {LABELS[first]} ({'lower' if first in LOWER_IS_BETTER else 'higher'} is better) on the validation images. "
+    return page.paragraph(f"The best checkpoint, of step {step}: {said}Protocol {PROTOCOL}.")
+
+
+def _scores(summary: Summary, task: str, metrics: Sequence[str], tasks: Sequence[str]) -> Markup:
+    columns = {
+        title: scores_of(task, scores, tasks) for title, scores in (("validation", summary.validation), ("test", summary.test)) if scores
+    }
     rows = [[LABELS[name], *(number(name, scores) for scores in columns.values())] for name in metrics]
-    return page.paragraph(f"{said}Protocol {PROTOCOL}.") + page.table(["metric", *columns], rows)
+    return page.table(["metric", *columns], rows)
 
 
-def _baselines(summary: Summary, metric: str) -> Markup:
-    if not summary.baselines:
+def _baselines(summary: Summary, task: str, metric: str, tasks: Sequence[str]) -> Markup:
+    baselines = scores_of(task, summary.baselines, tasks)
+    if not baselines:
         return Markup()
-    best = best_baseline(dict(summary.baselines), metric)
-    shown = {name: number(metric, {metric: value}) for name, value in summary.baselines.items()}
+    best = best_baseline(baselines, metric)
+    shown = {name: number(metric, {metric: value}) for name, value in baselines.items()}
     said = f"The best non-learned baseline reaches {shown[best]} on the test images ({best})."
     return page.paragraph(said) + page.details("All baselines", page.table(["baseline", LABELS[metric]], shown.items()))
 
@@ -173,9 +200,9 @@ def _log(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-def _draw_course(figure: Figure, log: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> None:
-    """Losses, learning rate and every validation score over the steps."""
-    panels = {"loss": LOSSES, "learning rate": ("learning_rate",), **{LABELS[name]: (f"validation_{name}",) for name in metrics}}
+def _draw_course(figure: Figure, log: Sequence[Mapping[str, Any]], curves: Mapping[str, str]) -> None:
+    """Losses, learning rate and validation scores over the steps; `curves` are their names in the log and for people."""
+    panels = {"loss": LOSSES, "learning rate": ("learning_rate",), **{shown: (name,) for name, shown in curves.items()}}
     grid = figure.subplots(-(-len(panels) // 3), 3, squeeze=False).flatten()
     for axes, (title, names) in zip(grid, panels.items(), strict=False):
         for name in names:

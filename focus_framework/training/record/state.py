@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from ...errors import WeightsError
 from ...files.atomic import replacing
+from ..best import Best
 
 FILE = Path("training-state") / "state.pt"
 
@@ -24,14 +26,23 @@ class TrainingState:
     seconds: float
     update: dict[str, Any]
     """Weights, their average, what the refiner trains along, optimizer and scaler, see `Update.state`."""
-    best: float | None
-    """The best score of the primary metric so far."""
     scores: dict[str, float]
     """All scores of the best checkpoint."""
     stale: int
     """Checkpoints since then."""
     skipped: list[str]
     """Images that could not be read."""
+    history: list[list[float]] = field(default_factory=list)
+    """The primary scores of every checkpoint, see `Best.history`."""
+    kept: int = -1
+    """Number of the best of them."""
+    best: float | None = None
+    """In a state of an earlier version, in the place of these two: the best score."""
+
+    def best_so_far(self, metrics: Mapping[str, str]) -> Best:
+        """What `Best` knew; `metrics` as there."""
+        history, kept = ([[self.best]], 0) if self.best is not None else (self.history, self.kept)
+        return Best(metrics, dict(self.scores), self.stale, [list(row) for row in history], kept)
 
 
 def save_state(folder: Path, state: TrainingState) -> None:
