@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from support.hub_server import RETRIES, TOKEN, HubServer, connected
 from support.release import REFERENCE, released_shapes, released_state
 
@@ -238,6 +239,22 @@ def test_a_disk_that_fills_up_in_the_middle_keeps_what_came(
     assert hub_module.fetch(f"hf://{REPOSITORY}").read_bytes() == released
     [where] = [where for method, path, where in hub.requests if method == "GET" and "resolve" in path]
     assert int(where.removeprefix("bytes=").removesuffix("-")) > 200_000
+
+
+def test_a_disk_that_is_full_at_the_import_keeps_what_was_fetched(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(WeightsError, match=r"focus_large_sd cannot be .*No space left") as failure,
+    ):
+        patch.setattr("focus_framework.checkpoint.format.save_file", full)
+        obtain(find_known("focus_large_sd"))
+    assert "\n" not in str(failure.value)
+    hub.requests.clear()
+    assert obtain(find_known("focus_large_sd")).is_file()
+    assert not [path for method, path, _ in hub.requests if method == "GET" and "resolve" in path]
 
 
 def test_a_name_that_nobody_knows_gets_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +34,7 @@ def write_checkpoint(path: str | Path, state: Mapping[str, Tensor], description:
     """Write tensors and their description, anything that JSON can hold, as `description.describe` makes it.
 
     Tensors on the CPU are written from where they lie, without a copy, so that those of a mapped file need no memory of their own.
+    Raises `OSError`, which names `path`, where the disk refuses it.
     """
     header = json.dumps({"format": FORMAT, **description}, ensure_ascii=False, allow_nan=False)
     tensors: dict[str, Tensor] = {}
@@ -41,7 +44,12 @@ def write_checkpoint(path: str | Path, state: Mapping[str, Tensor], description:
         tensors[name] = plain.clone() if plain.data_ptr() in written else plain  # tied weights: the format wants each by itself
         written.add(plain.data_ptr())
     with replacing(path) as beside:
-        save_file(tensors, beside, metadata={KEY: header})
+        try:
+            save_file(tensors, beside, metadata={KEY: header})
+        except SafetensorError as error:  # the library's own error for the system's, a full disk among others
+            if not (number := re.search(r"os error (\d+)", str(error))):
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def read_checkpoint(path: str | Path, device: str = "cpu") -> tuple[Description, dict[str, Tensor]]:

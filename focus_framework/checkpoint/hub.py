@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import ConfigError, WeightsError
 from ..files.atomic import replacing
 from .download import OnBytes, download
-from .home import home
+from .home import home, writing_home
 
 PREFIX = "hf://"
 TIMEOUT = 20.0  # seconds
@@ -49,13 +49,11 @@ def fetch(reference: str, on_bytes: OnBytes | None = None) -> Path:
             return Path(cached)
         target = _folder(repository) / commit / name
         if not target.is_file():
-            download(repository, name, commit, target, on_bytes)
+            with writing_home(reference):
+                download(repository, name, commit, target, on_bytes)
     except WeightsError:
         raise
     except Exception as error:  # the hub's client has errors of its own, its HTTP library others
-        if isinstance(error, OSError) and error.errno:  # the disk's
-            told = f"{reference} cannot be written to {home()}: {error.strerror}; make room, or set FOCUS_HOME to another folder"
-            raise WeightsError(told) from error
         here = fetched(reference)
         if here is None:
             hint = (

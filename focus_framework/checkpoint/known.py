@@ -16,7 +16,7 @@ from ..plugin.interfaces import Checkpoint
 from ..plugin.registry import Entry, registry
 from .download import OnBytes, in_words, sha256_of
 from .format import read_description, write_checkpoint
-from .home import home
+from .home import home, writing_home
 from .hub import PREFIX, UnreachableError, fetch, fetched, page, parse
 
 logger = logging.getLogger(__name__)
@@ -78,12 +78,13 @@ def obtain(known: KnownCheckpoint, on_bytes: OnBytes | None = None) -> Path:
         raise WeightsError(
             f"{checkpoint.name}: its file {checkpoint.reference} is missing from distribution {known.distribution}; install that again"
         )
-    home().mkdir(parents=True, exist_ok=True)
-    with FileLock(home() / f".{checkpoint.name}.lock"):
-        place = place_of(checkpoint)  # another process may have been quicker
-        raw = place.path or _fetch(known, on_bytes)
-        _verify(raw, checkpoint)
-        return raw if place.ready else _import(raw, known)
+    with writing_home(checkpoint.name):
+        home().mkdir(parents=True, exist_ok=True)
+        with FileLock(home() / f".{checkpoint.name}.lock"):
+            place = place_of(checkpoint)  # another process may have been quicker
+            raw = place.path or _fetch(known, on_bytes)
+            _verify(raw, checkpoint)
+            return raw if place.ready else _import(raw, known)
 
 
 def row_of(known: KnownCheckpoint) -> dict[str, Any]:
