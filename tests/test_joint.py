@@ -339,6 +339,15 @@ class TestUse:
         model.predict_tasks(image)
         assert calls["encoder"] == 1
 
+    def test_a_task_is_made_once_and_anew_where_weights_have_changed(self, table: Summary, image: np.ndarray) -> None:
+        model = focus.load(table.best)
+        before = model.for_task("salient")
+        assert model.for_task("salient") is before
+        with torch.no_grad():
+            model.network.conditioner.out.bias += 1  # type: ignore[union-attr,operator]
+        after = model.for_task("salient")
+        assert not torch.equal(after.network.decoder.query_content, before.network.decoder.query_content)
+
     def test_what_is_made_of_one_task_is_a_model_of_one_task(self, table: Summary, image: np.ndarray, tmp_path: Path) -> None:
         from focus_framework.checkpoint import write_checkpoint
 

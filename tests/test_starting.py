@@ -20,7 +20,7 @@ from focus_framework.testing import check, subjects
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "plugins.md").read_text("utf-8")
-NAMES = {"task": "puddles", "backbone": "Small.2", "enhancer": "steep_er", "refiner": "3d"}
+NAMES = {"task": "puddles", "backbone": "Small.2", "enhancer": "steep_er", "refiner": "3d", "conditioner": "shift.er"}
 STARTS_TORCH = ("two processes learn the same", "another process gives the same loss")
 
 
@@ -37,7 +37,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def installed(packages: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An environment in which all four are installed; the shared one stays as it is."""
+    """An environment in which all of them are installed; the shared one stays as it is."""
     target, sources = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("sources")
     for kind, folder in packages.items():
         shutil.copytree(folder, sources / kind)  # building leaves folders behind

@@ -70,7 +70,7 @@ def shown(kind: str) -> str:
     return str(source)
 
 
-SOURCES = {"task": GLASS.read_text("utf-8"), **{kind: shown(kind) for kind in ("backbone", "enhancer", "refiner")}}
+SOURCES = {"task": GLASS.read_text("utf-8"), **{kind: shown(kind) for kind in ("backbone", "enhancer", "refiner", "conditioner")}}
 
 
 def broken(folder: Path, kind: str, old: str, new: str, without: tuple[str, ...] = ELSEWHERE) -> dict[str, str]:
@@ -82,7 +82,7 @@ def broken(folder: Path, kind: str, old: str, new: str, without: tuple[str, ...]
     return {outcome.promise: outcome.detail for outcome in check(subject, without=without) if outcome.state == "broken"}
 
 
-@pytest.mark.parametrize("kind", ["backbone", "enhancer", "refiner"])
+@pytest.mark.parametrize("kind", ["backbone", "enhancer", "refiner", "conditioner"])
 def test_what_the_page_shows_keeps_all(kind: str, tmp_path: Path) -> None:
     assert broken(tmp_path, kind, "yield", "yield", without=ELSEWHERE[:1]) == {}
 
@@ -117,6 +117,9 @@ BREAKS = {
     "nothing by nothing": ("refiner", "share.sum((-2, -1))[..., None].clamp(min=1)", "(share.clamp(min=1e-9) - 1e-9).sum((-2, -1))[..., None]", "empty and full masks give a number", "nothing"),
     "masks that are cut off": ("refiner", "mask_logits.sigmoid()", "mask_logits.detach().sigmoid()", "the loss pulls at the masks", "no gradient"),
     "chance in a loss": ("refiner", ".exp().mean()", ".exp().mean() + __import__('torch').rand(())", "the same masks give the same loss", "then"),
+    "vectors of one task": ("conditioner", "torch.zeros(len(tasks)", "torch.zeros(1", "it has two vectors for each task", "[3, 2, D]"),
+    "a shift from the start": ("conditioner", "return vectors", "return vectors + 0.1", "a network starts from what it was", "0.1"),
+    "vectors that are detached": ("conditioner", "return vectors", "return vectors.detach() * 1", "gradients reach what must learn", "gradient"),
     "a sum": ("refiner", ".exp().mean()", ".exp().sum()", "the loss is a mean", "twice"),
 }  # fmt: skip
 

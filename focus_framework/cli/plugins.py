@@ -82,7 +82,7 @@ def _row(row: str | dict[str, Any]) -> str:
 
 
 @plugins.command("new")
-@click.argument("kind", type=click.Choice(["task", "backbone", "enhancer", "refiner"]))
+@click.argument("kind", type=click.Choice(["task", "backbone", "enhancer", "refiner", "conditioner"]))
 @click.argument("name")
 @click.option(
     "--out",
@@ -111,7 +111,7 @@ def new_plugin(kind: Kind, name: str, out: Path | None, as_json: bool) -> None:
 
 @plugins.command("check")
 @click.argument("reference", metavar="NAME|FILE")
-@click.option("--kind", type=click.Choice(["task", "backbone", "enhancer", "refiner"]), help="Where kinds share a name.")
+@click.option("--kind", type=click.Choice(["task", "backbone", "enhancer", "refiner", "conditioner"]), help="Where kinds share a name.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="An option for its build, e.g. --set embed_dim=32.")
 @click.option("--thorough", is_flag=True, help="Also try what takes minutes: torch.compile, rendered images.")
 @click.option("--sheet", type=click.Path(dir_okay=False, path_type=Path), help="Also write a contact sheet of a task's practice images.")

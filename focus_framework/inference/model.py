@@ -136,6 +136,7 @@ class Model(nn.Module):
         super().__init__()
         self.config, self.network = config, network
         self.description = dict(description or {})
+        self._tasks: dict[str, tuple[object, Model]] = {}
         self.precision: Choice | None = None
         """What ``prediction.precision = "auto"`` came to, once something was predicted."""
         backbone = cast(StagedBackbone, network.encoder.backbone)
@@ -160,6 +161,13 @@ class Model(nn.Module):
             raise ConfigError(f"this model knows the task{several} {', '.join(self.tasks)}, not {name!r}; {did_you_mean(name, self.tasks)}")
         if self.network.conditioner is None:
             return self
+        state = (*self.network.conditioner.parameters(), self.network.decoder.query_content)
+        stamp = (self.device, self.training, *(0 if one.is_inference() else one._version for one in state))
+        if self._tasks.get(name, (None, self))[0] != stamp:  # the first time, or weights have changed
+            self._tasks[name] = stamp, self._for_task(name)
+        return self._tasks[name][1]
+
+    def _for_task(self, name: str) -> Model:
         known = {entry["name"]: entry for entry in tasks_of(self.description)} if self.description else {}
         return self._for_vectors(self.network.vectors[self.tasks.index(name)], known.get(name, {"name": name}))
 
@@ -329,7 +337,8 @@ class Model(nn.Module):
         self, images: Iterable[ImageLike], tasks: Sequence[str] | None = None, *, batch_size: int = 8
     ) -> Iterator[dict[str, Result]]:
         """`predict_tasks` for any number of images, as `stream`."""
-        models = {name: self.for_task(name).eval() for name in (self.tasks if tasks is None else tasks)}
+        self.eval()
+        models = {name: self.for_task(name) for name in (self.tasks if tasks is None else tasks)}
         for picture, probabilities in predict_maps(list(models.values()), map(as_array, images), _positive(batch_size)):
             found = zip(models.items(), probabilities, strict=True)
             yield {name: Result(probability, picture, model.config.prediction.threshold) for (name, model), probability in found}

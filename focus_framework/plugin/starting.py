@@ -16,6 +16,7 @@ TRAIN: dict[Kind, str] = {
     "backbone": "focus train --task-plugin shadow --backbone {name} --backbone-weights none --steps 10",
     "enhancer": "focus train --task-plugin shadow --enhancer {name} --steps 10",
     "refiner": "focus train --task-plugin shadow --refiner {name} --steps 10",
+    "conditioner": "focus train --task-plugin shadow,salient --conditioner {name} --steps 10",
 }
 """How each kind of plugin is tried."""
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")

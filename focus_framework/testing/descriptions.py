@@ -49,7 +49,7 @@ def _makers(subject: Subject) -> dict[str, Builder[object] | None]:
     return {"build": described.build} | ({"claims": described.claims} if isinstance(described, Backbone) else {})
 
 
-@promise("backbone", "enhancer", "refiner", first=True)
+@promise("backbone", "enhancer", "refiner", "conditioner", first=True)
 def build_takes_what_it_is_called_with(subject: Subject) -> None:
     """``build`` can be called as the interface says, and everything else that it takes is an option with a default."""
     given, named = CALLED[subject.entry.kind]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Try: TypeAlias = "Callable[[Subject], str | None]"
 """Raises `Broken` or `NotTried`; what it returns is a figure worth telling."""
 State: TypeAlias = Literal["kept", "broken", "not tried"]
-WHERE = ("descriptions", "tasks", "networks", "backbones", "enhancers", "refiners")
+WHERE = ("descriptions", "tasks", "networks", "backbones", "enhancers", "refiners", "conditioners")
 """Modules of this package with promises, in the order in which they are tried."""
 
 

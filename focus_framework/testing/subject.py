@@ -26,12 +26,15 @@ WIDTH = 32
 """Channels of the maps that an enhancer is asked for."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PAIRS = (Prompts("an image of the thing alone.", "an image of all that is around the thing."), Prompts("a thing", "no thing"))
+CONDITIONED = ("one", "another", "a-third.task")
+"""Tasks of the network that a conditioner is built for."""
 PATIENCE = 300
 """Seconds after which another process is given up."""
 CALLED: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "backbone": (("name",), {"weights": "none"}),
     "enhancer": ((WIDTH,), {"mean": MEAN, "std": STD}),
     "refiner": ((PAIRS,), {"mean": MEAN, "std": STD}),
+    "conditioner": ((CONDITIONED,), {"width": WIDTH}),
 }
 """Arguments that the framework gives to ``build``, by the kind of plugin."""
 
@@ -72,7 +75,7 @@ class Subject:
                 raise NotTried(f"{self.name} is a family; name one of its networks")
             arguments = (self.name,)
         else:
-            key = {"enhancer": "width", "refiner": "prompts"}[self.entry.kind]
+            key = {"enhancer": "width", "refiner": "prompts", "conditioner": "tasks"}[self.entry.kind]
             arguments = (instead.pop(key, arguments[0]),)
         options = self.checked(self._told_the_size(build))
         with calling(self.title, "build()"), torch.random.fork_rng():
