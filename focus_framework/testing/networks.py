@@ -21,7 +21,7 @@ from ..model.network import Network
 from ..model.trial import built_backbone
 from ..plugin.interfaces import Prior, StagedBackbone
 from .promise import Broken, NotTried, promise
-from .subject import MEAN, SIZE, STD, WIDTH, Subject, answer
+from .subject import MEAN, SIZE, STD, WIDTH, Subject, answers
 
 SHAPES = ((2, 64, 64), (1, 96, 160), (1, 32, 64))
 """Images, height and width of the batches that networks are tried on; all multiples of 32."""
@@ -134,13 +134,7 @@ def two_processes_learn_the_same(subject: Subject) -> str:
         raise NotTried("this torch has no gloo")
     with tempfile.TemporaryDirectory() as folder:
         meeting = Path(folder) / "meeting"
-        processes = [subject.started_elsewhere("learn", rank, str(meeting)) for rank in range(2)]
-        try:
-            told = [answer(process) for process in processes]
-        finally:
-            for process in processes:
-                process.kill()
-                process.wait()
+        told = answers([subject.started_elsewhere("learn", rank, str(meeting)) for rank in range(2)])
     if told[0]["weights"] != told[1]["weights"]:
         raise Broken("after two steps together the weights of two processes differ")
     return "with weights that never get a gradient" if told[0]["unused"] else ""

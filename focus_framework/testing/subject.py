@@ -7,7 +7,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +113,19 @@ class Subject:
             text=True,
             env=os.environ | {"PYTHONPATH": path, "PYTHONHASHSEED": "random", "OMP_NUM_THREADS": "1"},
         )
+
+
+def answers(processes: Sequence[subprocess.Popen[str]]) -> list[Any]:
+    """The JSON of processes that work together. The first that fails ends the others, which would wait for it. Raises as `answer`."""
+    with ThreadPoolExecutor(len(processes)) as pool:
+        futures = [pool.submit(answer, process) for process in processes]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        finally:
+            for process in processes:
+                process.kill()
+    return [future.result() for future in futures]
 
 
 def answer(process: subprocess.Popen[str]) -> Any:
