@@ -484,6 +484,15 @@ class TestCommands:
         (alone,) = json.loads(capsys.readouterr().out)["results"]
         assert alone["data"] == "practice" and alone["metrics"] == pytest.approx(results[1]["metrics"], nan_ok=True)
 
+    def test_the_service_has_a_model_for_each_task(self, table: Summary) -> None:
+        pytest.importorskip("fastapi")
+        from focus_framework.deploy.serve.models import load_all
+
+        served = load_all([str(table.folder / "checkpoint.safetensors")], device="cpu", prediction={})
+        assert [one.name.rpartition("-")[2] for one in served] == ["shadow", "salient"]
+        assert [(one.model.task, one.card["task"]) for one in served] == [("shadow", "shadow"), ("salient", "salient")]
+        assert served[0].model.network.encoder is served[1].model.network.encoder
+
     def test_the_card_knows_all_tasks(self, table: Summary) -> None:
         from focus_framework.checkpoint.card import card
 

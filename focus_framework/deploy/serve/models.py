@@ -67,13 +67,15 @@ def names_of(references: Sequence[str]) -> list[str]:
 def load_all(
     references: Sequence[str], *, device: str, prediction: dict[str, Any], told: Callable[[str], None] = lambda text: None
 ) -> list[Served]:
-    """Load each once. Raises as `load`."""
+    """Load each once; of several tasks each is served by itself, as NAME-TASK, with the weights of all. Raises as `load`."""
     known = {row.checkpoint.name: row for row in known_checkpoints()}
     served = []
     for name, reference in zip(names_of(references), references, strict=True):
         model = load(reference, device=device, **prediction)
-        told(f"model {name}: task {model.task}, {reference}, on {model.device}")
-        served.append(Served(name, model, card(name, model, known.get(reference))))
+        for task in model.tasks:
+            own, called = model.for_task(task), name if len(model.tasks) == 1 else f"{name}-{task}"
+            told(f"model {called}: task {task}, {reference}, on {model.device}")
+            served.append(Served(called, own, card(called, own, known.get(reference))))
     return served
 
 
