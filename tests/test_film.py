@@ -267,20 +267,24 @@ def test_few_frames_are_in_memory_however_long_the_film_is(tmp_path: Path, monke
     assert 1 < most < 60
 
 
-def write_slowly(source: Path, out: Path) -> None:
-    predicting.fingerprint = lambda model: {"weights": "a"}  # type: ignore[assignment]
-    predict_film(source, Red(0.2), out)  # type: ignore[arg-type]
+def write_slowly(source: Path, out: Path, at_work: Any) -> None:
+    class Slow(Red):
+        def stream(self, images: Iterable[Any], batch_size: int) -> Iterator[Result]:
+            at_work.set()
+            return super().stream(images, batch_size)
+
+    predict_film(source, Slow(0.2), out)  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL")
 def test_a_kill_leaves_no_half_film_and_the_same_call_makes_it(tmp_path: Path) -> None:
     source, out = write(tmp_path / "clip.mp4"), tmp_path / "made" / "out.mp4"
     for seconds in (0.0, 0.5):  # at work
-        process = multiprocessing.get_context("fork").Process(target=write_slowly, args=(source, out))
+        fork = multiprocessing.get_context("fork")
+        at_work = fork.Event()
+        process = fork.Process(target=write_slowly, args=(source, out, at_work))
         process.start()
-        until = time.monotonic() + 20
-        while not any(out.parent.glob(".focus-*")) and time.monotonic() < until:
-            time.sleep(0.002)
+        assert at_work.wait(30)
         time.sleep(seconds)
         assert process.is_alive()
         with pytest.raises(ConfigError, match="another process is writing"):

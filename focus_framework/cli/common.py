@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -57,6 +58,13 @@ def prediction_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(options):
         gathered = option(gathered)
     return gathered
+
+
+def finite(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """A range of click's lets NaN pass."""
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("nan is not a number", context, parameter)
+    return value
 
 
 def _numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> list[float] | None:

@@ -16,6 +16,7 @@ from .common import (
     Progress,
     check_named,
     complete_plugins,
+    finite,
     first_known,
     json_option,
     note,
@@ -68,10 +69,15 @@ class _Meant:
         tasks = tasks_named(model, self.task_plugin)
         return (model, tasks) if len(tasks) > 1 else (model.for_task(tasks[0]), ())
 
+    def model_of(self, model: Model) -> Model:
+        """The model alone."""
+        return self.of(model)[0]
+
 
 @click.command()
 @click.argument("inputs", metavar="IMAGE_OR_FOLDER...", nargs=-1, type=click.Path())
 @click.option("--list", "lists", multiple=True, metavar="FILE", help="A file with a path in each line; -: standard input.")
+@click.option("--column", metavar="NAME", default="path", show_default=True, help="Column of a --list that is a Parquet file.")
 @click.option("--recursive", is_flag=True, help="Search folders inside folders too, and keep their places.")
 @click.option("--checkpoint", metavar="C", help="A .safetensors file, a released .pth, hf://owner/name, or a known name.")
 @click.option(
@@ -80,9 +86,7 @@ class _Meant:
     shell_complete=complete_plugins("task"),
     help="The task of a checkpoint that knows several, or several in one pass, or all; without --checkpoint the first one the task knows.",
 )
-@click.option(
-    "--out", type=click.Path(path_type=Path), default="predictions", show_default=True, help="Folder to write to; of a film, a file."
-)
+@click.option("--out", default="predictions", show_default=True, metavar="PLACE", help="Folder or address to write to; of a film, a file.")
 @click.option("--foreground-prompt", metavar="TEXT", help="Instead of a task, where the checkpoint reads sentences: what lies inside.")
 @click.option("--background-prompt", metavar="TEXT", help="With it: what lies outside.")
 @click.option("--examples", metavar="D", help="Instead of a task, where the checkpoint reads examples: a folder with images/ and masks/.")
@@ -97,12 +101,17 @@ class _Meant:
 @click.option("--every", type=click.IntRange(min=1), metavar="N", help="Film: look at every N-th frame; its mask stays until the next.")
 @click.option("--start", metavar="TIME", callback=_seconds, help="Film: begin there, e.g. 90 or 1:30.")
 @click.option("--end", metavar="TIME", callback=_seconds, help="Film: end there.")
-@click.option("--smooth", type=click.FloatRange(0, 1), metavar="RATIO", help="Film: against flicker, 0 to 1.")
+@click.option("--smooth", type=click.FloatRange(0, 1), callback=finite, metavar="RATIO", help="Film: against flicker, 0 to 1.")
 @click.option("--no-sound", is_flag=True, help="Film: leave the sound out.")
 @prediction_options
 @click.option(
     "--batch-size", default=8, show_default=True, type=click.IntRange(min=1), help="Images together; fewer where memory is short."
 )
+@click.option("--engine", type=click.Choice(["here", "ray"]), default="here", show_default=True, help="Predict in this process, or by Ray.")
+@click.option("--address", metavar="ADDRESS", help="Ray: of a cluster, e.g. auto or HOST:6379; without it, this machine alone.")
+@click.option("--actors", type=click.IntRange(min=1), metavar="N", help="Ray: as many models; one for each device, if not given.")
+@click.option("--cpus", type=click.FloatRange(0.1, 1024), callback=finite, metavar="N", help="Ray: processors of an actor, 1 if not given.")
+@click.option("--gpus", type=click.FloatRange(0, 64), callback=finite, metavar="N", help="Ray: GPUs of an actor; 0.5: two share one.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option("--again", is_flag=True, help="Remove what an earlier call predicted in --out, and start over.")
 @overwrite_option
@@ -110,13 +119,14 @@ class _Meant:
 def predict(
     inputs: tuple[str, ...],
     lists: tuple[str, ...],
+    column: str,
     recursive: bool,
     checkpoint: str | None,
     task_plugin: str | None,
     foreground_prompt: str | None,
     background_prompt: str | None,
     examples: str | None,
-    out: Path,
+    out: str,
     forms: tuple[str, ...],
     every: int | None,
     start: float | None,
@@ -125,6 +135,11 @@ def predict(
     no_sound: bool,
     prediction: dict[str, Any],
     batch_size: int,
+    engine: str,
+    address: str | None,
+    actors: int | None,
+    cpus: float | None,
+    gpus: float | None,
     device: str,
     again: bool,
     overwrite: bool,
@@ -142,6 +157,9 @@ def predict(
     A film is written where OUT ends in .mp4, .mov or .webm: focus predict clip.mp4 --out clip-mask.mp4. It keeps its sound and the times of
     its frames; --save mask, binary, overlay, or cutout in .mov and .webm. Needs the extra video.
 
+    Images and OUT may be addresses such as s3://bucket/photos. With --engine ray the actors of a cluster predict, each with a model of
+    its own; OUT/inputs.parquet lists every input. Both need the extra ray.
+
     With --task-plugin alone, the first checkpoint that the task knows is fetched and kept; focus checkpoint list shows it. Of a checkpoint
     that knows several tasks it says which; several of them (salient,shadow) are predicted in one pass, each into folders of its own,
     OUT/TASK/FORM/STEM.png.
@@ -157,7 +175,7 @@ def predict(
 
     chosen_forms = parse_forms(forms)  # before torch is imported: a wrong call is told at once
     of_film = {"every": every, "start": start, "end": end, "smooth": smooth}
-    if out.suffix.lower() in FILMS and not out.is_dir():
+    if Path(out).suffix.lower() in FILMS and not Path(out).is_dir():
         given = {name: value for name, value in of_film.items() if value is not None}
         if recursive or lists or len(inputs) != 1:
             raise ConfigError(f"--out {out} is a film, which is made of one film; give a folder for images")
@@ -165,7 +183,7 @@ def predict(
             inputs[0],
             checkpoint,
             meant,
-            out,
+            Path(out),
             chosen_forms,
             prediction,
             as_json,
@@ -183,12 +201,27 @@ def predict(
         )
     if film := next((given for given in inputs if Path(given).suffix.lower() in FILMS and Path(given).is_file()), None):
         raise ConfigError(f"{film} is a film; give --out the name of one, say {Path(film).stem}-mask{FILMS[0]}")
-    listing = Listing(inputs, recursive=recursive, lists=lists)
+    of_ray: dict[str, Any] = {"address": address, "actors": actors, "cpus": cpus, "gpus": gpus}
+    ray_given = {name: value for name, value in of_ray.items() if value is not None}
+    if engine != "ray" and ray_given:
+        raise ConfigError(f"--{next(iter(ray_given))} is for a cluster; say --engine ray")
+    listing = Listing(inputs, recursive=recursive, lists=lists, column=column)
     from ..inference.many.predicting import predict_many
     from ..inference.model import load
 
     chosen = str(checkpoint or first_known(str(task_plugin)))
-    model, tasks = meant.of(load(chosen, device=device, **prediction))
+    model, tasks = meant.of(load(chosen, device="cpu" if engine == "ray" else device, **prediction))
+    cluster = None
+    if engine == "ray":
+        from ..inference.many.cluster import Cluster
+
+        cluster = Cluster(
+            checkpoint=str(Path(chosen).absolute()) if Path(chosen).exists() else chosen,
+            device=device,
+            prediction=prediction,
+            choose=meant.model_of,
+            **ray_given,
+        )
     with Progress(1, "predicted") as progress:
         report = predict_many(
             listing,
@@ -200,6 +233,7 @@ def predict(
             batch_size=batch_size,
             again=again,
             overwrite=overwrite,
+            cluster=cluster,
             on_done=lambda entry, done, total: progress.show(done / total, f"{done}/{total} {entry.path.name}"),
         )
     for path, error in report.failures():

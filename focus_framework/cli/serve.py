@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ..errors import ConfigError
-from .common import complete_plugins, json_option, note, prediction_options, print_json
+from .common import complete_plugins, finite, json_option, note, prediction_options, print_json
 
 NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
-
-
-def _number(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
-    """A range of click's lets NaN pass."""
-    if value is not None and math.isnan(value):
-        raise click.BadParameter("nan is not a number", context, parameter)
-    return value
 
 
 @click.command()
@@ -49,18 +41,18 @@ def _number(context: click.Context, parameter: click.Parameter, value: float | N
 @click.option("--allow-origin", "origins", metavar="ORIGIN", multiple=True, help="Let scripts of another page call, e.g. https://name.")
 @click.option("--max-body", default=32, show_default=True, type=click.IntRange(1, 2048), help="MiB of a request.")
 @click.option(
-    "--max-pixels", default=32.0, show_default=True, type=click.FloatRange(0.01, 1000), callback=_number, help="Million pixels of an image."
+    "--max-pixels", default=32.0, show_default=True, type=click.FloatRange(0.01, 1000), callback=finite, help="Million pixels of an image."
 )
 @click.option("--max-images", default=16, show_default=True, type=click.IntRange(1, 1000), help="Images of a request.")
 @click.option("--max-waiting", default=32, show_default=True, type=click.IntRange(1, 10000), help="Requests at once; then 429.")
 @click.option(
-    "--max-seconds", default=60.0, show_default=True, type=click.FloatRange(0.1, 3600), callback=_number, help="Time of a request."
+    "--max-seconds", default=60.0, show_default=True, type=click.FloatRange(0.1, 3600), callback=finite, help="Time of a request."
 )
 @click.option(
     "--batch-size", default=8, show_default=True, type=click.IntRange(1, 4096), help="Waiting images that are predicted together."
 )
 @click.option(
-    "--stop-after", metavar="SECONDS", type=click.FloatRange(0, 1e9), callback=_number, help="End by itself after so long; for trials."
+    "--stop-after", metavar="SECONDS", type=click.FloatRange(0, 1e9), callback=finite, help="End by itself after so long; for trials."
 )
 @prediction_options
 @json_option

@@ -9,22 +9,27 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from ...errors import ConfigError, DataError
+from . import places
 from .listing import Found
 
 NAME = ".focus-journal"
-VERSION = 1
+VERSION = 2
 INTERVAL = 0.5
 """Seconds between writes to the disk. What a kill forgets is predicted again, to the same files."""
 PAGE = 1000  # rows that are read at once
 WAITING, DONE, FAILED = range(3)
+RLE_TABLE = "rle.parquet"
+UPLOAD_INTERVAL = 30.0
+"""Seconds between copies of a journal to the address whose predictions it lists."""
 LEFT_BY = (f"{NAME}-journal", f"{NAME}-wal", f"{NAME}-shm")  # SQLite's own, beside it
 
 SCHEMA = """
@@ -33,7 +38,7 @@ CREATE TABLE stems (folded BLOB PRIMARY KEY, last INTEGER);
 CREATE TABLE images (
     id INTEGER PRIMARY KEY, key BLOB UNIQUE, path BLOB, name BLOB, folded BLOB UNIQUE,
     state INTEGER DEFAULT 0, size INTEGER, changed INTEGER, error TEXT, coco TEXT, files INTEGER,
-    call INTEGER, position INTEGER, written INTEGER DEFAULT 0
+    call INTEGER, position INTEGER, written INTEGER DEFAULT 0, seconds REAL
 );
 CREATE INDEX of_call ON images (call, position);
 """
@@ -49,13 +54,26 @@ class Entry:
     error: str = ""
     written: bool = True
     """By this call, not by one before."""
+    key: str = ""
+    """Its path without links, or its address."""
+
+    @property
+    def given(self) -> Path | str:
+        """Its path as it was given, or its address."""
+        return self.path if self.source == str(self.path) else self.source
+
+    @property
+    def source(self) -> str:
+        """Where it is read, and what it is called in an error."""
+        return self.key if places.is_address(self.key) or places.MEMBER.fullmatch(self.key) else str(self.path)
 
 
 class Journal:
-    """The journal of a folder, opened, or made where there is none."""
+    """The journal of a folder, opened, or made where there is none. `here` says whether the predictions lie in the folder too, and not at
+    an address: then it is looked whether they are still there."""
 
-    def __init__(self, folder: Path, fingerprint: Mapping[str, Any], *, again: bool = False) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, fingerprint: Mapping[str, Any], *, again: bool = False, here: bool = True) -> None:
+        self.folder, self.here = folder, here
         self._last = time.monotonic()
         try:
             try:
@@ -112,7 +130,7 @@ class Journal:
     def _start_over(self) -> None:
         """Forget all images; what was written for them goes."""
         forms = (self._get("fingerprint") or {}).get("forms", ["mask"])
-        for (name,) in self._table.execute("SELECT name FROM images WHERE files > 0"):
+        for (name,) in self._table.execute("SELECT name FROM images WHERE files > 0") if self.here else ():
             for file in output_files(self.folder, os.fsdecode(name), forms):
                 with suppress(OSError):  # a folder goes when its last file does
                     file.unlink()
@@ -133,7 +151,8 @@ class Journal:
                 )
                 continue
             number, state, size, changed, name = row
-            if state == DONE and ((size, changed) != stamp(one.path) or not _all_there(self.folder, os.fsdecode(name), forms)):
+            same = (size, changed) == (stamp(one.path) or (None, None))
+            if state == DONE and not (same and (not self.here or _all_there(self.folder, os.fsdecode(name), forms))):
                 state = WAITING
             self._table.execute(
                 "UPDATE images SET path = ?, state = ?, written = 0, call = ?, position = ? WHERE id = ?",
@@ -174,14 +193,14 @@ class Journal:
         position = -1
         while True:
             rows = self._table.execute(
-                "SELECT position, id, path, name, error, written FROM images "
+                "SELECT position, id, path, name, error, written, key FROM images "
                 f"WHERE call = ? AND position > ? AND {condition} ORDER BY position LIMIT {PAGE}",
                 (self.call, position, state),
             ).fetchall()
             if not rows:
                 return
-            for _, number, path, name, error, written in rows:
-                yield Entry(number, Path(os.fsdecode(path)), os.fsdecode(name), error or "", bool(written))
+            for _, number, path, name, error, written, key in rows:
+                yield Entry(number, Path(os.fsdecode(path)), os.fsdecode(name), error or "", bool(written), os.fsdecode(key))
             position = rows[-1][0]
 
     def count(self, state: int, *, of_call: bool = True) -> int:
@@ -189,20 +208,22 @@ class Journal:
         query = "SELECT count(*) FROM images WHERE state = ?" + (" AND call = ?" if of_call else "")
         return int(self._table.execute(query, (state, self.call) if of_call else (state,)).fetchone()[0])
 
-    def mark_done(self, entry: Entry, files: int, stamped: tuple[int, int] | None, coco: Mapping[str, Any] | None) -> None:
+    def mark_done(
+        self, entry: Entry, files: int, stamped: tuple[int, int] | None, coco: Mapping[str, Any] | None, seconds: float = 0.0
+    ) -> None:
         """The image has its predictions. `stamped` is its `stamp` when it was read, `coco` what a COCO file says of it."""
         size, changed = stamped or (None, None)
         self._table.execute(
-            "UPDATE images SET state = ?, written = 1, error = NULL, files = ?, size = ?, changed = ?, coco = ? WHERE id = ?",
-            (DONE, files, size, changed, None if coco is None else json.dumps(coco), entry.id),
+            "UPDATE images SET state = ?, written = 1, error = NULL, files = ?, size = ?, changed = ?, coco = ?, seconds = ? WHERE id = ?",
+            (DONE, files, size, changed, None if coco is None else json.dumps(coco), seconds, entry.id),
         )
         self._commit_at_times()
 
-    def mark_failed(self, entry: Entry) -> None:
+    def mark_failed(self, entry: Entry, seconds: float = 0.0) -> None:
         """The image has none, for the error that the entry tells."""
         self._table.execute(
-            "UPDATE images SET state = ?, written = 0, error = ?, coco = NULL WHERE id = ?",
-            (FAILED, entry.error.encode("utf-8", "backslashreplace").decode(), entry.id),
+            "UPDATE images SET state = ?, written = 0, error = ?, coco = NULL, seconds = ? WHERE id = ?",
+            (FAILED, entry.error.encode("utf-8", "backslashreplace").decode(), seconds, entry.id),
         )
         self._commit_at_times()
 
@@ -214,6 +235,18 @@ class Journal:
         ).fetchall():
             for number, path, text in rows:
                 yield Path(os.fsdecode(path)), json.loads(text)
+                last = number
+
+    def rows(self) -> Iterator[tuple[str, bool, str, float, str, dict[str, Any] | None]]:
+        """Of every image that is settled, of this call and of those before: where it was read, whether it has predictions, its error,
+        seconds, the name of its predictions, and what a COCO file says of it."""
+        last = 0
+        query = "SELECT id, path, state, error, seconds, name, key, coco FROM images WHERE state > ? AND id > ? ORDER BY id LIMIT ?"
+        while found := self._table.execute(query, (WAITING, last, PAGE)).fetchall():
+            for number, path, state, error, seconds, name, key, coco in found:
+                entry = Entry(number, Path(os.fsdecode(path)), os.fsdecode(name), key=os.fsdecode(key))
+                about = json.loads(coco) if coco else None
+                yield entry.source, state == DONE, error or "", seconds or 0.0, entry.name, about
                 last = number
 
     def _commit_at_times(self) -> None:
@@ -253,6 +286,42 @@ class Journal:
                 self.release()
             except sqlite3.Error:  # the disk is full; the error before it, or what is missing when called again, tells
                 self._table.close()
+
+
+class Kept:
+    """Where a journal lies while it is written, and how it gets to an address."""
+
+    def __init__(self, folder: Path, address: str = "") -> None:
+        self.folder, self.address = folder, address
+        self._last = time.monotonic()
+
+    def save_at_times(self, journal: Journal) -> None:
+        """Copy it to its address, if that was not done lately."""
+        if self.address and time.monotonic() - self._last >= UPLOAD_INTERVAL:
+            journal.commit()  # between transactions the file is whole
+            self.save()
+
+    def save(self) -> None:
+        if self.address and (self.folder / NAME).exists():
+            places.put(places.join(self.address, NAME), (self.folder / NAME).read_bytes())
+        self._last = time.monotonic()
+
+
+@contextmanager
+def journal_folder(out: Path | str) -> Iterator[Kept]:
+    """The folder of a journal: `out` itself, or, for an address, a temporary one with a copy of what lies there."""
+    if isinstance(out, Path):
+        out.mkdir(parents=True, exist_ok=True)
+        yield Kept(out)
+        return
+    with tempfile.TemporaryDirectory(prefix="focus-") as folder:
+        kept = Kept(Path(folder), out)
+        if before := places.get(places.join(out, NAME)):
+            (kept.folder / NAME).write_bytes(before)
+        try:
+            yield kept
+        finally:
+            kept.save()
 
 
 def stamp(path: Path) -> tuple[int, int] | None:

@@ -15,6 +15,7 @@ from ...errors import ConfigError, DataError
 from ...files.images import SUFFIXES
 from ...files.ownership import MARK
 from ...files.reading import regular
+from . import places
 
 STDIN = "-"
 CHUNK = 1 << 16  # bytes of a list that are read at once
@@ -40,12 +41,15 @@ class Listing:
     A folder stands for the images in it; with `recursive`, for those in its folders too, whose places are kept, as they are for a
     pattern with ``**``. Hidden files, linked folders and folders of predictions are left out then. `lists` are files with a path in each
     line, or ended by a zero byte, as ``find -print0`` writes; ``-``, there or among the `inputs`, is standard input. They lie in a
-    temporary file, so that a million of them needs no memory.
+    temporary file, so that a million of them needs no memory. Any of these may be an address such as ``s3://bucket/photos``, an
+    uncompressed ``.tar`` stands for the images in it, and a list that ends in ``.parquet`` for the paths in its `column`.
 
     Raises `ConfigError` for an input that does not exist, `DataError` for one without images.
     """
 
-    def __init__(self, inputs: Iterable[str | Path], *, recursive: bool = False, lists: Iterable[str | Path] = ()) -> None:
+    def __init__(
+        self, inputs: Iterable[str | Path], *, recursive: bool = False, lists: Iterable[str | Path] = (), column: str = "path"
+    ) -> None:
         self._table = sqlite3.connect("", check_same_thread=False)  # a file of its own that the system removes
         self._table.execute("CREATE TABLE found (part INTEGER, path BLOB, key BLOB UNIQUE, place BLOB)")
         self._parts = 0
@@ -57,7 +61,10 @@ class Listing:
             else:
                 self._add(str(given), recursive)
         for name in lists:
-            self._add_list(str(name))
+            if str(name).lower().endswith(".parquet"):
+                self._insert_named(places.column(str(name), column))
+            else:
+                self._add_list(str(name))
         if not len(self):
             raise DataError("no images are named: the list is empty")
 
@@ -79,13 +86,17 @@ class Listing:
 
     def _add(self, given: str, recursive: bool) -> None:
         path = Path(given)
-        if path.is_dir():
+        found: Iterable[Found]
+        if places.is_address(given):
+            listed = places.images_at(given, recursive=recursive)
+            found, empty = (one for name, place in listed for one in _at(name, place)), f"there are no images at {given}"
+        elif path.is_dir():
             found = _in_folders(path) if recursive else _in_folder(path)
             hint = "" if recursive else " (folders inside it are not searched; --recursive searches them)"
             empty = f"folder {given} has no images{hint}"
             self.roots.append(path)
         elif os.path.lexists(path):
-            found, empty = iter([_found(path)]), ""
+            found, empty = _at(given) if _is_shard(given) else iter([_found(path)]), ""
             self.roots.append(path)
         elif glob.has_magic(given):
             found, empty = _matching(given), f"no image matches {given}"
@@ -115,9 +126,31 @@ class Listing:
             self._insert_lines(file, name)
 
     def _insert_lines(self, file: IO[bytes], name: str) -> None:
-        for line in _lines(file, name):
-            path = Path(os.fsdecode(line))
-            self._insert(_in_folder(path) if path.is_dir() else [_found(path)])
+        self._insert_named(os.fsdecode(line) for line in _lines(file, name))
+
+    def _insert_named(self, texts: Iterable[str]) -> None:
+        for text in texts:
+            path = Path(text)
+            if places.is_address(text) or _is_shard(text):
+                self._insert(_at(text))
+            else:
+                self._insert(_in_folder(path) if path.is_dir() else [_found(path)])
+
+
+def _is_shard(name: str) -> bool:
+    return name.lower().endswith(".tar")
+
+
+def _at(name: str, place: str = "") -> Iterator[Found]:
+    """An address, or the members of a shard, which are placed below the shard's name."""
+    if not _is_shard(name):
+        yield Found(Path(name), os.fsencode(name), place)
+        return
+    shard = name if places.is_address(name) else os.path.realpath(name)
+    for member in places.members(shard):
+        inside = Path(member.rpartition("::")[2].partition("/")[2])
+        below = "/".join(part for part in (place, Path(name).stem, *inside.parent.parts) if part not in ("", "/", ".."))
+        yield Found(Path(name, inside.name), os.fsencode(member), below)
 
 
 def _found(path: Path, place: str = "") -> Found:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Generic, TypeVar
 
 from ...runtime import allowed_processors
@@ -21,6 +22,13 @@ Read = TypeVar("Read")
 AHEAD = 256 << 20
 """Bytes of decoded images that wait for the network, and of results that wait to be written."""
 MOST_THREADS = 8
+
+
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """`size` items at a time; itertools has it from Python 3.12 on."""
+    rest = iter(items)
+    while block := list(islice(rest, size)):
+        yield block
 
 
 def threads() -> int:
