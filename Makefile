@@ -73,7 +73,7 @@ docs: environment
 outsider: environment
 	OMP_NUM_THREADS=1 OUTSIDER=whole $(RUN)/pytest -n $(TEST_WORKERS) -q tests/outsider
 
-DISTRIBUTIONS := . csrc starter
+DISTRIBUTIONS := . csrc starter runtime
 
 dist: environment
 	rm -rf dist

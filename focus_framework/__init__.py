@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from .evaluation.measure import evaluate
     from .inference.film.predicting import predict_film
     from .inference.many.predicting import predict_many
-    from .inference.model import Model, Result, Results, load
+    from .inference.model import Model, load
+    from .inference.result import Result, Results
     from .model.plain import build, losses
     from .training.session import Run, configure, train
 
@@ -56,8 +57,8 @@ __all__ = [
 _HEAVY = {
     "load": "inference.model",
     "Model": "inference.model",
-    "Result": "inference.model",
-    "Results": "inference.model",
+    "Result": "inference.result",
+    "Results": "inference.result",
     "predict_film": "inference.film.predicting",
     "predict_many": "inference.many.predicting",
     "build": "model.plain",

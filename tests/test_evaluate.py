@@ -25,7 +25,7 @@ from focus_framework.evaluation.samples import match_predictions, pair_predictio
 from focus_framework.evaluation.scoring import Evaluation, Score, evaluate_files, evaluate_model
 from focus_framework.evaluation.tables import as_csv, as_latex, tables
 from focus_framework.files.images import write_image
-from focus_framework.inference.model import Result
+from focus_framework.inference.result import Result
 from focus_framework.plugin.interfaces import METRICS
 
 with warnings.catch_warnings():

@@ -13,43 +13,27 @@ import torch
 import torch.nn.functional as F
 from focus_plugins.enhancers.release_edges import release_edge_images
 from PIL import Image
+from support.export import exported, small_model
 from timm.layers import Conv2dSame, create_pool2d
 from timm.layers.std_conv import StdConv2dSame
 from torch import Tensor, nn
 
 from focus_framework import ConfigError, PluginError, WeightsError
-from focus_framework.checkpoint.description import describe
 from focus_framework.checkpoint.format import write_checkpoint
 from focus_framework.cli import main
-from focus_framework.config.layers import resolve
 from focus_framework.deploy.export import making
 from focus_framework.deploy.export.comparing import picture_of
 from focus_framework.deploy.export.making import export
 from focus_framework.deploy.export.writing import halve, write_onnx
 from focus_framework.inference.model import Model
-from focus_framework.model.build import build_network
 from focus_framework.plugin.kit.timm_networks import padding_by_stride
-from focus_framework.plugin.registry import registry
 
 ROOT = Path(__file__).parents[1]
-SMALL = {"enhancer.name": "none", "preprocessing.resize": "short-side"}
-
-
-def small_model(**options: Any) -> Model:
-    """A toy network whose weights are strong enough that masks are no noise."""
-    config = resolve("shadow", file=ROOT / "tests" / "data" / "toy.toml", options=SMALL | options).config
-    torch.manual_seed(1)
-    network = build_network(config).eval()
-    entry = registry().find_task("shadow")
-    return Model(config, network, describe(config, network, entry, entry.get().pairs())).eval()
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, making.Export]:
-    pytest.importorskip("onnxscript")
-    pytest.importorskip("onnxruntime")
-    model = small_model()
-    return model, export(model, tmp_path_factory.mktemp("export") / "model.onnx", with_preprocessing=True)
+    return exported(tmp_path_factory)
 
 
 @pytest.mark.parametrize(
@@ -72,15 +56,16 @@ def test_padding_by_stride_is_timms_for_multiples_of_32(layer: nn.Module) -> Non
 
 
 def test_a_file_gives_the_masks_of_the_model(made: tuple[Model, making.Export]) -> None:
-    _, exported = made
-    rows = exported.comparisons
+    _, file = made
+    rows = file.comparisons
     assert [row.batch for row in rows] == [1, 2, 3] * 3
     assert len({(row.height, row.width) for row in rows}) == 3
     assert max(row.largest_difference for row in rows) < 1e-4
     assert max(row.different_pixels for row in rows) < 1e-3
-    report = json.loads(exported.report.read_text())
+    report = json.loads(file.report.read_text())
     assert report["check"][0]["largest_difference"] == rows[0].largest_difference
-    assert {path.name for path in exported.path.parent.iterdir()} == {"model.onnx", "model.onnx.json"}
+    left = {path.name for path in file.path.parent.iterdir()}
+    assert {name for name in left if not name.startswith(".lock")} == {"model.onnx", "model.onnx.json"}
 
 
 def test_a_file_is_called_as_the_page_says(made: tuple[Model, making.Export]) -> None:
@@ -88,8 +73,8 @@ def test_a_file_is_called_as_the_page_says(made: tuple[Model, making.Export]) ->
     import onnxruntime
     from torchvision.transforms.v2 import functional as V
 
-    model, exported = made
-    session = onnxruntime.InferenceSession(str(exported.path), providers=["CPUExecutionProvider"])
+    model, file = made
+    session = onnxruntime.InferenceSession(str(file.path), providers=["CPUExecutionProvider"])
     facts = json.loads(session.get_modelmeta().custom_metadata_map["focus"])
     assert facts["prompts"][0]["foreground"].startswith("it's an image of shadow")
     assert facts["input"] == {"image": "uint8 [B, H, W, 3]", "size": None, "multiple": 32}
@@ -106,10 +91,10 @@ def test_a_file_is_called_as_the_page_says(made: tuple[Model, making.Export]) ->
 
 def test_python_of_the_page_runs(made: tuple[Model, making.Export], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    model, exported = made
+    model, file = made
     image = picture_of("shadow", 4, (64, 64))
     Image.fromarray(image).save("photo.png")
-    Path("model.onnx").symlink_to(exported.path)
+    Path("model.onnx").symlink_to(file.path)
     (block,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "export.md").read_text("utf-8"), re.DOTALL | re.MULTILINE)
     exec(compile(block.replace("photo.jpg", "photo.png"), "docs/export.md", "exec"), {})
     np.testing.assert_array_equal(np.asarray(Image.open("mask.png")), model.predict(image).mask)
@@ -132,10 +117,10 @@ def test_a_file_with_one_wrong_constant_is_not_left(
 ) -> None:
     import onnx
 
-    model, exported = made
+    model, file = made
 
     def corrupted(path: Path, *arguments: Any, **options: Any) -> None:
-        graph = onnx.load(exported.path)
+        graph = onnx.load(file.path)
         weight = next(each for each in graph.graph.initializer if each.name.endswith("class_head.bias"))
         values = onnx.numpy_helper.to_array(weight).copy()
         values[0] += 0.01

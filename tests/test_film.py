@@ -26,7 +26,7 @@ from focus_framework.cli import predict as command
 from focus_framework.inference.film import predicting
 from focus_framework.inference.film.predicting import film_frames, predict_film, smoothed
 from focus_framework.inference.film.reading import Film, Shot
-from focus_framework.inference.model import Result
+from focus_framework.inference.result import Result
 
 RATE = Fraction(30000, 1001)
 HEIGHT, WIDTH = 48, 64

@@ -27,7 +27,7 @@ from focus_framework.inference.many.journal import NAME
 from focus_framework.inference.many.listing import Listing
 from focus_framework.inference.many.pipeline import Ahead
 from focus_framework.inference.many.predicting import Report, write_predictions
-from focus_framework.inference.model import Result
+from focus_framework.inference.result import Result
 
 
 class Red:

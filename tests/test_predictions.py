@@ -16,8 +16,8 @@ from focus_framework import ConfigError, DataError
 from focus_framework.files.coco import run_lengths
 from focus_framework.inference.many.listing import Listing
 from focus_framework.inference.many.predicting import write_predictions
-from focus_framework.inference.model import Result
 from focus_framework.inference.outputs import FORMS, parse_forms
+from focus_framework.inference.result import Result
 
 RED = SimpleNamespace(stream=lambda images, batch_size: (Result((image[..., 0] / 255).astype(np.float32), image) for image in images))
 

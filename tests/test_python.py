@@ -22,7 +22,7 @@ from focus_framework.config.layers import resolve
 from focus_framework.config.names import SHORT, by_path
 from focus_framework.files.coco import draw
 from focus_framework.inference.inputs import as_array, is_batch, split_batch
-from focus_framework.inference.model import Result, Results
+from focus_framework.inference.result import Result, Results
 
 RGB = np.random.default_rng(1).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 ROOT = Path(__file__).parents[1]

@@ -29,8 +29,8 @@ from focus_framework.deploy.serve.service import Service
 from focus_framework.deploy.serve.settings import Access, Limits
 from focus_framework.files.sheets import overlay
 from focus_framework.inference.explain.views import rows
-from focus_framework.inference.model import Result
 from focus_framework.inference.outputs import render
+from focus_framework.inference.result import Result
 from focus_framework.model.build import build_network
 from focus_framework.plugin.registry import registry
 

@@ -14,7 +14,8 @@ from support.training import tiny
 from focus_framework import metrics
 from focus_framework.errors import DataError
 from focus_framework.evaluation.scoring import evaluate_model
-from focus_framework.inference.model import ImageLike, Model, Result, as_array
+from focus_framework.inference.model import ImageLike, Model, as_array
+from focus_framework.inference.result import Result
 from focus_framework.model.build import build_network
 from focus_framework.plugin.interfaces import METRICS
 from focus_framework.plugin.kit.practice import practice_pair

@@ -89,7 +89,7 @@ def test_spans_cover_an_axis_and_their_weights_add_up_to_one(extent: int, tile: 
     for span in made:
         assert len(span.weights) == tile
         assert (span.weights > 0).all()
-        total[span.pixels] += span.weights.numpy()
+        total[span.pixels] += span.weights
     np.testing.assert_allclose(total, 1, atol=1e-6)
     shared = [first.start + tile - second.start for first, second in pairwise(made)]
     assert min(shared) >= int(tile * overlap) - 1  # starts are whole pixels

@@ -28,7 +28,8 @@ from .samples import Grey, Mask, Predicted, Sample
 from .tables import OWN
 
 if TYPE_CHECKING:
-    from ..inference.model import Model, Result
+    from ..inference.model import Model
+    from ..inference.result import Result
 
 
 @dataclass(frozen=True)

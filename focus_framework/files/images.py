@@ -139,8 +139,10 @@ def _decode_radiance(content: bytes, label: str, limit: int) -> ImageArray:
         raise DataError(f"cannot read {label}: the file is empty")
     pixels = None
     if content.startswith(b"#?"):
-        import cv2
-
+        try:
+            import cv2
+        except ModuleNotFoundError:  # the runner without torch does without it
+            raise DataError(f"cannot read {label}: Radiance HDR needs OpenCV; run: pip install opencv-python-headless") from None
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     if pixels is None:
         raise DataError(f"cannot read {label}: not an image, or the beginning of the file is damaged")

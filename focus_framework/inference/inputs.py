@@ -1,19 +1,22 @@
-"""Anything that people hold an image in, as `[H, W, 3]` uint8 RGB."""
+"""Anything that people hold an image in, as `[H, W, 3]` uint8 RGB. Knows torch's tensors without importing torch."""
 
 from __future__ import annotations
 
 import io
+import sys
 from os import PathLike
-from typing import IO, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from torch import Tensor
 
 from ..errors import DataError
 from ..files.images import read_image
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import TypeIs
 
 ImageLike: TypeAlias = "str | PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | NDArray[Any] | Tensor"
 """A path; the content of an image file, or an open one; a PIL image; an array `[H, W]`, `[H, W, 1]`, `[H, W, 3]` or `[H, W, 4]` or, as
@@ -26,7 +29,13 @@ SLACK = 0.05
 
 def is_batch(image: object) -> bool:
     """Whether these are several images in one array or tensor, `[B, H, W, C]` or `[B, C, H, W]`."""
-    return isinstance(image, np.ndarray | Tensor) and image.ndim == 4
+    return (isinstance(image, np.ndarray) or _is_tensor(image)) and image.ndim == 4
+
+
+def _is_tensor(image: object) -> TypeIs[Tensor]:
+    """Whether it is one of torch's; nobody can have made one where torch is not loaded."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(image, torch.Tensor)
 
 
 def split_batch(images: NDArray[Any] | Tensor) -> list[NDArray[np.uint8]]:
@@ -34,7 +43,7 @@ def split_batch(images: NDArray[Any] | Tensor) -> list[NDArray[np.uint8]]:
     values = _bytes_of(images)
     if not len(values):
         raise DataError(f"an empty batch: its shape is {list(images.shape)}")
-    return [_rgb(value, first=isinstance(images, Tensor)) for value in values]
+    return [_rgb(value, first=_is_tensor(images)) for value in values]
 
 
 def as_array(image: ImageLike) -> NDArray[np.uint8]:
@@ -52,8 +61,8 @@ def as_array(image: ImageLike) -> NDArray[np.uint8]:
         if not image.width * image.height:
             raise DataError(f"an image of {image.width} x {image.height} pixels has nothing to look at")
         return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    if isinstance(image, np.ndarray | Tensor):
-        return _rgb(_bytes_of(image), first=isinstance(image, Tensor))
+    if isinstance(image, np.ndarray) or _is_tensor(image):
+        return _rgb(_bytes_of(image), first=_is_tensor(image))
     if hasattr(image, "read"):
         return _read(image)
     raise DataError(f"an image is {FORMS}, not {type(image).__name__}")
@@ -71,9 +80,9 @@ def _read(file: Any) -> NDArray[np.uint8]:
 
 def _bytes_of(image: NDArray[Any] | Tensor) -> NDArray[np.uint8]:
     """The same values as uint8, whatever the shape."""
-    if isinstance(image, Tensor):
+    if _is_tensor(image):
         moved = image.detach().cpu()
-        image = (moved.float() if moved.dtype == torch.bfloat16 else moved).numpy()
+        return _bytes_of((moved.float() if str(moved.dtype) == "torch.bfloat16" else moved).numpy())
     if not image.size:
         raise DataError(f"an array of the shape {list(image.shape)} is no image: it has nothing to look at")
     if image.dtype == np.uint8:

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as V
 
 from ..checkpoint.tasks import scores_of, tasks_of
 from ..config.layers import with_prediction
-from ..config.schema import ConditionerConfig, PredictionConfig, PreprocessingConfig, RunConfig
+from ..config.schema import ConditionerConfig, PredictionConfig, RunConfig
 from ..data.dataset import Example
 from ..errors import ConfigError, did_you_mean
-from ..files.coco import run_lengths
-from ..files.sheets import contact_sheet, overlay
 from ..model.blame import naming_plugins
 from ..model.condition import Examples
 from ..model.ground_decoder import Heads
@@ -33,75 +28,19 @@ from ..model.network import MULTIPLE, Network
 from ..plugin.interfaces import Prompts, ReadsExamples, ReadsPrompts, StagedBackbone
 from .device import choose_device
 from .inputs import ImageLike, as_array, is_batch, split_batch
-from .outputs import save
 from .precision import Choice, choose, computing_in
-from .views import predict_maps
+from .preparing import padded_size, resized_size
+from .result import Result, Results
+from .views import View, predict_maps
 
 if TYPE_CHECKING:
     from .explain import Explanation
     from .film.predicting import FilmFrame
 
-SHEET = 24
-"""Results that a notebook shows."""
 ALIKE = 0.005
 """Mean difference of two soft maps, of 1, above which one of them is worse: about one grey level in 256 of the mask file."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Result:
-    """The mask of interest of one image, at its own size."""
-
-    probability: NDArray[np.float32]
-    """`[H, W]`, 0..1"""
-    image: NDArray[np.uint8]
-    """The image `[H, W, 3]`, RGB."""
-    threshold: float = 0.5
-
-    @property
-    def mask(self) -> NDArray[np.bool_]:
-        """`[H, W]`, true inside."""
-        return self.probability > self.threshold
-
-    def cutout(self) -> Image.Image:
-        """The image with the probability as its transparency, RGBA."""
-        alpha = np.round(self.probability * 255).astype(np.uint8)
-        return Image.fromarray(np.dstack([self.image, alpha]), "RGBA")
-
-    def overlay(self) -> Image.Image:
-        """The image with its mask tinted and outlined, RGB."""
-        return Image.fromarray(overlay(self.image, self.mask))
-
-    def rle(self) -> dict[str, Any]:
-        """The mask as COCO writes run lengths: ``size`` (height, width) and ``counts``, column by column, background first."""
-        return {"size": list(self.mask.shape), "counts": run_lengths(self.mask)}
-
-    def save(self, path: str | PathLike[str], form: str = "mask") -> None:
-        """Write one of the forms of ``focus predict --save``: mask, binary, cutout, overlay as an image, rle as JSON. Raises
-        `ConfigError` for another form and `DataError` where it cannot be written."""
-        save(self, Path(path), form)
-
-    def _repr_png_(self) -> bytes:
-        """What a notebook shows: image, probability, overlay."""
-        return Results([self])._repr_png_()
-
-
-class Results(list[Result]):
-    """The results of several images, which a notebook shows as a sheet."""
-
-    def _repr_png_(self) -> bytes:
-        rows = [[result.image, _grey(result.probability), overlay(result.image, result.mask)] for result in self[:SHEET]]
-        if not rows:
-            rows = [[np.full((8, 8, 3), 255, np.uint8)] * 3]
-        sheet = contact_sheet(rows, ("image", "probability", "overlay"), cell=320 if len(rows) == 1 else 160)
-        content = io.BytesIO()
-        Image.fromarray(sheet).save(content, "PNG")
-        return content.getvalue()
-
-
-def _grey(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return np.rint(probability * 255).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -114,16 +53,6 @@ class Prepared:
     """(height, width) without the padding."""
     source: tuple[int, int]
     """(height, width) of the image as it came."""
-
-
-def resized_size(height: int, width: int, rule: PreprocessingConfig, scale: float = 1.0) -> tuple[int, int]:
-    """(height, width) of an image before padding: a square, or its short side at `rule.size` unless the long one gets too long;
-    all of it times `scale`. A square stays one that needs no padding."""
-    if rule.resize == "square":
-        side = max(1, round(rule.size * scale / MULTIPLE)) * MULTIPLE
-        return side, side
-    scale *= min(rule.size / min(height, width), rule.longest / max(height, width))
-    return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
 
 class Model(nn.Module):
@@ -252,14 +181,13 @@ class Model(nn.Module):
 
     def padded_size(self, height: int, width: int, scale: float = 1.0) -> tuple[int, int]:
         """(height, width) that the network sees of an image of that size."""
-        resized = resized_size(height, width, self.config.preprocessing, scale)
-        return resized[0] + -resized[0] % MULTIPLE, resized[1] + -resized[1] % MULTIPLE
+        return padded_size(resized_size(height, width, self.config.preprocessing, multiple=MULTIPLE, scale=scale), multiple=MULTIPLE)
 
     def prepare(self, image: NDArray[np.uint8], *, scale: float = 1.0) -> Prepared:
         """Resize (to `scale` times the usual size), normalise, pad to multiples of 32: the only path from an image to the network."""
         height, width = image.shape[:2]
-        size = resized_size(height, width, self.config.preprocessing, scale)
-        return self.prepare_to(image, size, self.padded_size(height, width, scale))
+        size = resized_size(height, width, self.config.preprocessing, multiple=MULTIPLE, scale=scale)
+        return self.prepare_to(image, size, padded_size(size, multiple=MULTIPLE))
 
     def prepare_to(self, image: NDArray[np.uint8], size: tuple[int, int], padded: tuple[int, int]) -> Prepared:
         """`prepare` with the (height, width) to resize to, and that to pad to, given."""
@@ -339,7 +267,7 @@ class Model(nn.Module):
         """`predict_tasks` for any number of images, as `stream`."""
         self.eval()
         models = {name: self.for_task(name) for name in (self.tasks if tasks is None else tasks)}
-        for picture, probabilities in predict_maps(list(models.values()), map(as_array, images), _positive(batch_size)):
+        for picture, probabilities in _predict_maps(list(models.values()), images, batch_size):
             found = zip(models.items(), probabilities, strict=True)
             yield {name: Result(probability, picture, model.config.prediction.threshold) for (name, model), probability in found}
 
@@ -358,7 +286,7 @@ class Model(nn.Module):
         through the network together, `batch_size` of them or as many as memory allows. Raises `DeviceError` where it is too small
         for one."""
         self.eval()
-        for picture, (probability,) in predict_maps([self], map(as_array, images), _positive(batch_size)):
+        for picture, (probability,) in _predict_maps([self], images, batch_size):
             yield Result(probability, picture, self.config.prediction.threshold)
 
     def film(
@@ -399,10 +327,37 @@ def maps_at(
     return join(class_logits, logits, rule or settings.rule, temperature=settings.temperature)
 
 
-def _positive(batch_size: int) -> int:
+class _Seer:
+    """Models of tasks that share an encoder, where they are several, as `predict_maps` asks them."""
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        self.models, self.padded_size = models, models[0].padded_size
+        self.place = str(models[0].device)
+
+    def maps(self, views: Sequence[View]) -> list[NDArray[np.float32]] | None:
+        model = self.models[0]
+        try:
+            prepared = [model.prepare(view.pixels(), scale=view.scale) for view in views]
+            several = len(self.models) > 1
+            maps = model.task_probabilities(self.models, prepared) if several else [map_[None] for map_ in model.probabilities(prepared)]
+            return [found.cpu().numpy() for found in maps]
+        except (RuntimeError, MemoryError) as error:
+            from accelerate.utils.memory import should_reduce_batch_size  # here: it loads much, for what rarely happens
+
+            if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not should_reduce_batch_size(error):
+                raise
+        if model.device.type == "cuda":
+            torch.cuda.empty_cache()  # out here the error no longer holds the tensors of the attempt
+        return None
+
+
+def _predict_maps(
+    models: Sequence[Model], images: Iterable[ImageLike], batch_size: int
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+    """Images and their maps `[T, H, W]` by T models; the first one's settings say which views are seen."""
     if batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}; it must be 1 or more")
-    return batch_size
+    return predict_maps(_Seer(models), models[0].config.prediction, map(as_array, images), batch_size, tasks=len(models))
 
 
 def _apart(first: Heads, second: Heads) -> float:

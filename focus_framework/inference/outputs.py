@@ -17,7 +17,7 @@ from ..files.images import write_image
 from ..files.sheets import overlay
 
 if TYPE_CHECKING:
-    from .model import Result
+    from .result import Result
 
 FORMS = ("mask", "binary", "cutout", "overlay", "rle")
 RLE_FILE = "rle.json"

@@ -92,7 +92,7 @@ class Network(nn.Module):
         Of several tasks the first is meant where no condition says otherwise."""
         if not torch.compiler.is_compiling():  # there a look at a size would fix it
             _check(image)
-        return self.decode(self.encode(image), self._shift(condition or Condition(), len(image)), all_heads=all_heads)
+        return self.decode(self.encode(image), self._shift(condition or Condition(), image.shape[0]), all_heads=all_heads)
 
     def encode(self, image: Tensor) -> Encoded:
         """The part that is the same for all tasks, and nearly all of the work."""

@@ -20,7 +20,7 @@ from focus_framework.deploy.serve.models import Served
 from focus_framework.deploy.serve.server import make_server
 from focus_framework.deploy.serve.service import Service
 from focus_framework.deploy.serve.settings import Access, Limits
-from focus_framework.inference.model import Result, Results
+from focus_framework.inference.result import Result, Results
 
 
 @dataclass

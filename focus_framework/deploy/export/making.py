@@ -66,6 +66,7 @@ def export(
     form = checked_call(path, precision)
     fixed = checked_size(size)
     model = checkpoint if isinstance(checkpoint, Model) else load(checkpoint, device="cpu")
+    model = model.for_task(model.task)
     if model.device.type != "cpu":
         raise ConfigError(f'the model is on {model.device}; load it with device="cpu" to export it')
     model = Model(

@@ -14,8 +14,8 @@ from PIL import Image
 
 from ...inference.explain import Explanation
 from ...inference.explain.views import rows
-from ...inference.model import Result
 from ...inference.outputs import render
+from ...inference.result import Result
 from .refusals import RefusedError
 
 Form: TypeAlias = Literal["mask", "binary", "cutout", "overlay", "rle", "probability"]

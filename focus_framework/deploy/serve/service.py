@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ...errors import FocusError
 from ...inference.explain import Explanation, explain
-from ...inference.model import Result
+from ...inference.result import Result
 from ...plugin.interfaces import PromptJudge
 from .collection import Collection
 from .counts import Counts

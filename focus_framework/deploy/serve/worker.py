@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ...inference.model import Model, Result
+from ...inference.model import Model
+from ...inference.result import Result
 
 T = TypeVar("T")
 

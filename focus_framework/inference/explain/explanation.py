@@ -23,7 +23,8 @@ from ..inputs import ImageLike, as_array
 from .recorder import Attended, Recorder, sampled
 
 if TYPE_CHECKING:
-    from ..model import Model, Prepared, Result
+    from ..model import Model, Prepared
+    from ..result import Result
 
 GRID = 12
 """Rows and columns of places whose samples are kept for a page to show on a click."""

@@ -30,7 +30,8 @@ from .reading import SUFFIXES, Film, Shot, library, reason
 from .writing import Writer, check_form, note_of
 
 if TYPE_CHECKING:
-    from ..model import Model, Result
+    from ..model import Model
+    from ..result import Result
 
 MADE_BY = "FOCUS Framework"
 FRAMES_AHEAD = 64  # of small films; of large ones, as many as `pipeline.AHEAD` bytes hold

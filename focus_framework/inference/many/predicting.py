@@ -28,7 +28,8 @@ from .listing import Listing
 from .pipeline import Ahead, Behind, Idle, threads
 
 if TYPE_CHECKING:
-    from ..model import Model, Result
+    from ..model import Model
+    from ..result import Result
     from .cluster import Cluster
 
 CATCHABLE = (DataError, OSError, MemoryError)
