@@ -301,6 +301,32 @@ def test_a_dry_run_is_told_once(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("shared_out", [False, True], ids=["whole", "shared out"])
+def test_two_processes_train_several_tasks_as_one_does(shared_out: bool, tmp_path: Path) -> None:
+    """Two tasks that are told apart by examples; three steps, two of which begin anew in two processes."""
+    settings = {
+        **SETTINGS,
+        "training.steps": 3,
+        "training.checkpoint_every": 3,
+        "refiner.name": "none",
+        "conditioner.name": "example",
+        "conditioner.examples": 2,
+        "training.shard": shared_out,
+    }
+    from focus_framework.training.plan import plan
+    from focus_framework.training.run import train
+
+    del settings["training.ema"]
+    train(*plan("shadow,salient", options={**settings, "training.shard": False}), tmp_path / "one")
+    words = [word for name, value in settings.items() for word in ("--set", f"{name}={json.dumps(value)}")]
+    two = tmp_path / "two"
+    ended = torchrun("-m", "focus_framework", "train", "--task-plugin", "shadow,salient", *words, "--out", str(two), processes=2)
+    assert ended.returncode == 0, ended.stderr[:9000]
+    assert largest_difference(lines(two), lines(tmp_path / "one")) < 1e-4
+    ours, theirs = (load_file(folder / "checkpoint.safetensors")["conditioner.vectors"] for folder in (two, tmp_path / "one"))
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
+
+
 def test_three_processes_go_on_where_one_stopped(tmp_path: Path) -> None:
     """With fewer validation images than processes."""
     folder = tmp_path / "run"

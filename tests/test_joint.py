@@ -308,6 +308,7 @@ class TestRun:
             (TASKS, {"data.shares": [1.0]}, "1 numbers for 2 task"),
             (TASKS, {"conditioner.name": "examples"}, "did you mean example"),
             (TASKS, {"conditioner.options.weights": "no-such-tag"}, "no-such-tag"),
+            (TASKS, {"conditioner.kept": ["glass"]}, "task glass, which the checkpoint of --init does not know"),
         ],
     )
     def test_what_does_not_go_together_is_said(self, tasks: str, settings: dict[str, Any], said: str, tmp_path: Path) -> None:

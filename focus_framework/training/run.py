@@ -182,7 +182,7 @@ def _sentences(pairs: Sequence[Any]) -> list[tuple[str, str]]:
 
 def _add_kept(description: dict[str, Any], config: RunConfig, before: Mapping[str, Any]) -> None:
     """What is said of the tasks that stay as they are in the checkpoint that a run starts from, whose description is `before`."""
-    kept = {entry["name"]: entry for entry in tasks_of(before)}
+    kept = {entry["name"]: entry for entry in tasks_of(before)} if before else {}
     if missing := [name for name in config.conditioner.kept if name not in kept]:
         raise ConfigError(f"conditioner.kept names the task {missing[0]}, which the checkpoint of --init does not know; leave it out")
     description["tasks"] = [*(kept[name] for name in config.conditioner.kept), *description["tasks"]]
