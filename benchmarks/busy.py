@@ -236,8 +236,10 @@ def main() -> None:
     ]
     counts = [0] if given.memory else given.neighbours
     print(f"load average before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
-    found: dict[str, list[dict[str, float]]] = {}
+    middle: dict[str, dict[str, float]] = {}
+    lines = []
     for row in given.rows:
+        found: dict[str, list[dict[str, float]]] = {}
         children = {variant: Child(row, variant[0], given.threads, variant[1]) for variant in variants}
         for one in children.values():
             one.ask()
@@ -248,26 +250,17 @@ def main() -> None:
                         found.setdefault(json.dumps([row, spins, keep, count]), []).append(one.ask(given.seconds, given.settle))
         for one in children.values():
             one.end()
-    middle = {key: {name: median(one[name] for one in answers) for name in answers[0]} for key, answers in found.items()}
-    lines = []
-    for row in given.rows:
+        middle |= {key: {name: median(one[name] for one in answers) for name in answers[0]} for key, answers in found.items()}
         for spins, keep in variants:
             values = [middle[json.dumps([row, spins, keep, count])] for count in counts]
             if given.memory:
                 one = values[0]
-                lines.append(
-                    [
-                        row,
-                        "kept" if keep else "as it is",
-                        f"{one['cost'] * 1e3:.1f}",
-                        f"{one['rate']:.2f}",
-                        f"{one['peak_mib']:.0f}",
-                        f"{one['faults']:.0f}",
-                    ]
-                )
+                memory = "kept" if keep else "as it is"
+                cells = [memory, f"{one['cost'] * 1e3:.1f}", f"{one['rate']:.2f}", f"{one['peak_mib']:.0f}", f"{one['faults']:.0f}"]
             else:
-                cells = [f"{one['rate']:.2f} ({one['rate'] / values[0]['rate']:.0%}, had {one['had']:.0%})" for one in values]
-                lines.append([row, spins, *cells])
+                cells = [spins, *(f"{one['rate']:.2f} ({one['rate'] / values[0]['rate']:.0%}, had {one['had']:.0%})" for one in values)]
+            lines.append([row, *cells])
+            print("  ".join(lines[-1]), file=sys.stderr, flush=True)  # a run that is cut off has not measured for nothing
     heads = (
         ["processor ms an image", "images/s", "peak MiB", "page faults an image"] if given.memory else [f"{n} neighbours" for n in counts]
     )
