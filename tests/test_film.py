@@ -339,6 +339,9 @@ def test_what_cannot_be_is_told(tmp_path: Path) -> None:
         (["clip.mp4", "--out", "out.mp4", "--start", "1:x"], "no time such as"),
         (["clip.mp4", "--out", "masks", "--every", "2"], "are for films"),
         (["gone.mp4", "--out", "out.mp4"], "gone.mp4 does not exist"),
+        (["clip.mp4", "--out", "out.mp4", "--engine", "ray"], "a film is made in this process"),
+        (["clip.mp4", "--out", "s3://bucket/out.mp4"], "written to a file"),
+        (["clip.png", "--out", "masks", "--actors", "2"], "--actors is for a cluster"),
         (["clip.mp4", "--out", "out.mp4", "--save", "cutout"], "no transparency"),
     ],
 )

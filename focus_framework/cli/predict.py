@@ -175,10 +175,16 @@ def predict(
 
     chosen_forms = parse_forms(forms)  # before torch is imported: a wrong call is told at once
     of_film = {"every": every, "start": start, "end": end, "smooth": smooth}
+    of_ray: dict[str, Any] = {"address": address, "actors": actors, "cpus": cpus, "gpus": gpus}
+    ray_given = {name: value for name, value in of_ray.items() if value is not None}
+    if engine != "ray" and ray_given:
+        raise ConfigError(f"--{next(iter(ray_given))} is for a cluster; say --engine ray")
     if Path(out).suffix.lower() in FILMS and not Path(out).is_dir():
         given = {name: value for name, value in of_film.items() if value is not None}
         if recursive or lists or len(inputs) != 1:
             raise ConfigError(f"--out {out} is a film, which is made of one film; give a folder for images")
+        if engine == "ray" or "://" in out:
+            raise ConfigError("a film is made in this process and written to a file; leave --engine out, and give --out a name here")
         _film(
             inputs[0],
             checkpoint,
@@ -201,10 +207,6 @@ def predict(
         )
     if film := next((given for given in inputs if Path(given).suffix.lower() in FILMS and Path(given).is_file()), None):
         raise ConfigError(f"{film} is a film; give --out the name of one, say {Path(film).stem}-mask{FILMS[0]}")
-    of_ray: dict[str, Any] = {"address": address, "actors": actors, "cpus": cpus, "gpus": gpus}
-    ray_given = {name: value for name, value in of_ray.items() if value is not None}
-    if engine != "ray" and ray_given:
-        raise ConfigError(f"--{next(iter(ray_given))} is for a cluster; say --engine ray")
     listing = Listing(inputs, recursive=recursive, lists=lists, column=column)
     from ..inference.many.predicting import predict_many
     from ..inference.model import load
