@@ -89,7 +89,7 @@ class Inheritance:
             "reference": parent.reference,
             "sha256": sha256_of(parent.path),
             "step": parent.step,
-            "task": parent.description["task"]["name"],
+            "task": ", ".join(parent.config.known_tasks),
             "tensors_taken": self.taken,
             "tensors": self.taken + len(self.new),
             "share_of_parameters": round(self.share, 6),
