@@ -4,6 +4,7 @@ python docs/figures.py                 the drawings of the architecture
 python docs/figures.py --runs runs     and what trained networks see: runs/TASK/best.safetensors of all five tasks, each made by
                                        focus train --task-plugin TASK --seed 1 --out runs/TASK
 python docs/figures.py --tuned DIR     and what fine-tuning gives: DIR/others and DIR/tuned as the page on fine-tuning makes them
+python docs/figures.py --refined DIR   and features with and without a refiner: DIR/without, DIR/with, DIR/other-seed as explain.md says
 """
 
 from __future__ import annotations
@@ -168,6 +169,45 @@ def features_figure(runs: Path) -> Image.Image:
     return sheet(rows, ["image", "edge image", "first mask", "mask features", "head 0", "last head"])
 
 
+REFINED = {"without": "no refiner", "with": "CLIP, random", "other-seed": "no refiner, seed 2"}
+
+
+def refined_figure(folder: Path) -> Image.Image:
+    """Features and masks of three networks, as ``focus explain`` shows them: the paper's Figure 4, with a control."""
+    import focus_framework as focus
+    from focus_framework.evaluation.errors import border_width, near_border
+    from focus_framework.inference.explain.views import Colours
+    from focus_framework.plugin.kit.practice import practice_pair
+    from focus_framework.plugin.registry import registry
+
+    pairs = [practice_pair(registry().get("task", "salient"), seed=SEED, split="test", index=index, size=SIZE) for index in range(8)]
+    columns, images = [], [[image, grey(mask)] for image, mask in pairs]
+    for name, title in REFINED.items():
+        explained = [focus.load(folder / name / "best.safetensors").explain(image) for image, _ in pairs]
+        colours = Colours(explained[:4])
+        for part in ("stage.4", "mask_features"):
+            told = [
+                apart(each.tensors[part].numpy(), mask, near_border(mask, border_width(mask)))
+                for each, (_, mask) in zip(explained, pairs, strict=True)
+            ]
+            print(f"{name}, {part}: {np.mean(told):.3f} of the variance lies between foreground and background")
+        for row, each in zip(images, explained, strict=False):
+            row += [colours("mask_features", each.tensors["mask_features"]), grey(each.result.probability)]
+        columns += [title, "mask"]
+    return sheet([(f"image {number}", row) for number, row in enumerate(images[:4], 1)], ["image", "truth", *columns])
+
+
+def apart(features: np.ndarray, mask: np.ndarray, near: np.ndarray) -> float:
+    """The share of the variance of features `[C, h, w]` that lies between foreground and background, without what is near the border."""
+    size = features.shape[:0:-1]
+    inside, left = (np.asarray(Image.fromarray(part).resize(size, Image.Resampling.NEAREST)).ravel() for part in (mask, near))
+    flat = features.reshape(len(features), -1).T[~left]
+    inside = inside[~left]
+    means = [flat[side].mean(0) for side in (inside, ~inside)]
+    between = sum(side.mean() * ((mean - flat.mean(0)) ** 2).sum() for side, mean in zip((inside, ~inside), means, strict=True))
+    return float(between / flat.var(0).sum())
+
+
 def seen(model: object, image: np.ndarray) -> list[np.ndarray]:
     """Edge image, first attention mask, mask features as colours, foreground mask of the first and of the last head."""
     import torch
@@ -201,6 +241,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, help="folder with a run for each of the five tasks")
     parser.add_argument("--tuned", type=Path, help="folder with the rendered images and the run of the page on fine-tuning")
+    parser.add_argument("--refined", type=Path, help="folder with the three runs of the page See inside")
     given = parser.parse_args()
     runs = given.runs
     FOLDER.mkdir(exist_ok=True)
@@ -211,6 +252,8 @@ def main() -> None:
             figure.save(FOLDER / f"{name}.jpg", quality=88, optimize=True)
     if given.tuned:
         tuned_figure(given.tuned).save(FOLDER / "tuned.jpg", quality=88, optimize=True)
+    if given.refined:
+        refined_figure(given.refined).save(FOLDER / "refined.jpg", quality=88, optimize=True)
     for path in sorted(FOLDER.iterdir()):
         print(f"{path.stat().st_size / 1000:6.1f} kB  {path}")
 
