@@ -302,6 +302,35 @@ def differences(kinds: Mapping[str, Mapping[str, Sequence[float]]]) -> Iterator[
             yield f"- **{ours}**, paired: " + "; ".join(told)
 
 
+def curve(records: Sequence[Mapping[str, Any]], name: str, file: Path) -> str:
+    """Markdown of the scores over the number of training images, and a drawing of two of them in `file`."""
+    from matplotlib.figure import Figure
+
+    found: dict[str, dict[int, dict[str, float]]] = {}
+    for record in records:
+        cell = record["cell"]
+        if cell["data"] == name and cell["limit"]:
+            rows = [values for image, values in record["scores"].items() if not image.endswith(" calibrated")]
+            found.setdefault(cell["row"], {})[cell["limit"]] = dict(zip(METRICS, np.nanmean(np.array(rows), axis=0), strict=True))
+    lines = ["| photographs | network | " + " | ".join(METRICS) + " |", "|---:|---" + "|---:" * len(METRICS) + "|"]
+    for count in sorted({count for points in found.values() for count in points}):
+        for row, points in found.items():
+            if count in points:
+                lines.append(f"| {count} | {row} | " + " | ".join(f"{points[count][metric]:.3f}" for metric in METRICS) + " |")
+    figure = Figure((8, 3), layout="constrained")
+    for axes, metric in zip(figure.subplots(1, 2), ("s_measure", "mae"), strict=True):
+        for row, points in found.items():
+            axes.plot(*zip(*sorted((count, scores[metric]) for count, scores in points.items()), strict=True), marker="o", label=row)
+        axes.set(xscale="log", xlabel="photographs with masks", ylabel={"s_measure": "S-measure", "mae": "mean absolute error"}[metric])
+        counts = sorted({count for points in found.values() for count in points})
+        axes.set_xticks(counts, map(str, counts))
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend()
+    figure.savefig(file, dpi=110)
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="the folder with benchmarks/, casia1/, salient/, ...")
@@ -315,6 +344,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--splits", type=int, default=3, help="at most so many of each set")
     parser.add_argument("--limit", type=int, default=0, help="training images; 0: all")
+    parser.add_argument(
+        "--curve", type=Path, metavar="FILE", help="draw the scores of all results over --limit into FILE, and train nothing"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/photographs"))
     options = parser.parse_args()
     starters = {task: Path(file) for task, _, file in (text.partition("=") for text in options.starter)}
@@ -322,6 +354,10 @@ def main() -> None:
     results = options.out / "cells.jsonl"
     options.out.mkdir(parents=True, exist_ok=True)
     done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    if options.curve:
+        for name in options.sets.split(","):
+            print(curve(done, name, options.curve))
+        return
     wanted = [
         Cell(name, split, row, options.size, 0 if row == "starter alone" else seconds, seed, options.limit)
         for name in options.sets.split(",")
