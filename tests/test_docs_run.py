@@ -109,6 +109,7 @@ def commands(group: click.Group, *path: str) -> Iterator[tuple[list[str], click.
 
 HELP = {" ".join(path): command for path, command in commands(focus)}
 UNRUN = {
+    "export",
     "serve",
     "train",
     "plugins check",

@@ -171,10 +171,18 @@ def test_compiles_under_autocast() -> None:
     torch.testing.assert_close(ours, expected)
 
 
-def test_exports() -> None:
+class Bare(Sampler):
+    """The compiled op itself, whatever is chosen."""
+
+    def forward(self, value: Tensor, points: Tensor, offsets: Tensor, logits: Tensor) -> Tensor:
+        return focus_ops.deform_attn_from_logits(value * 2, [(value.shape[1] - 16, 1), (4, 4)], points, offsets, logits).tanh()
+
+
+@pytest.mark.parametrize(("module", "compiled"), [(Sampler(), False), (Bare(), True)], ids=["chosen", "bare"])
+def test_exports_as_plain_pytorch_unless_the_compiled_op_is_called_itself(module: nn.Module, compiled: bool) -> None:
     inputs = tuple(tensor.detach() for tensor in sampler_inputs(30))
-    program = torch.export.export(Sampler(), inputs)
-    assert any("deform_attn_from_logits" in str(node.target) for node in program.graph.nodes)
+    program = torch.export.export(module, inputs)
+    assert any("focus_ops" in str(node.target) for node in program.graph.nodes) == compiled
     torch.testing.assert_close(program.module()(*inputs), Sampler()(*inputs))
 
 

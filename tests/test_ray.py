@@ -37,11 +37,13 @@ COUNT, EVERY = 132, 33  # images, of which every 33rd is broken: 3 %
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[cluster_utils.Cluster]:
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     head = {"num_cpus": 1, "object_store_memory": STORE, "include_dashboard": False}
     cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
     yield cluster
     ray.shutdown()
     cluster.shutdown()
+    signal.signal(signal.SIGTERM, on_sigterm)  # a node puts its own in its place
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +100,7 @@ def test_masks_are_the_same_and_a_node_may_go_away(
     other = nodes.add_node(num_cpus=1, object_store_memory=STORE)
     out, settled = tmp_path / "out", []
     thread = when(lambda: len(masks(out)) >= 12, lambda: nodes.remove_node(other, allow_graceful=False))
-    call = Cluster(address=nodes.address, actors=2, device="cpu")
+    call, on_sigterm = Cluster(address=nodes.address, actors=2, device="cpu"), signal.getsignal(signal.SIGTERM)
     report = predict_many(folder, checkpoint, out, batch_size=1, cluster=call, on_done=lambda entry, *_: settled.append(entry.path.name))
     thread.join()
     broken = {f"{number:03}.png" for number in range(0, COUNT, EVERY)}
@@ -111,6 +113,7 @@ def test_masks_are_the_same_and_a_node_may_go_away(
     assert all("not an image" in row["error"] for row in rows if row["status"] == "failed")
     assert all(row["seconds"] > 0 for row in rows)
     assert ray.is_initialized() is False
+    assert signal.getsignal(signal.SIGTERM) == on_sigterm  # whoever called keeps what Ctrl-C and its like do
 
 
 def test_a_driver_that_is_killed_resumes(

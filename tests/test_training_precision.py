@@ -28,7 +28,7 @@ SPREAD = 0.47
 def test_bf16_reaches_the_score_of_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Means over seeds differ by no more than three standard deviations of such a difference between runs that are all in fp32."""
     monkeypatch.setattr("focus_framework.training.run.write_report", lambda *arguments: None)
-    monkeypatch.setattr("focus_framework.training.data.RunData.baselines", lambda *arguments: {})
+    monkeypatch.setattr("focus_framework.training.data.TaskData.baselines", lambda *arguments: {})
     found, losses = {}, {}
     for precision in ("fp32", "bf16"):
         settings = {**SETTINGS, "training.precision": precision}

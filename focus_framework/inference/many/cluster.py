@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,6 +153,7 @@ class _connected:  # noqa: N801 - it is used as a function
         self.ours = not self.ray.is_initialized()
         if self.ours:
             _refuse_silence(self.cluster.address)
+            self.on_sigterm = signal.getsignal(signal.SIGTERM)  # Ray puts its own in its place, and leaves it there
             local = {} if self.cluster.address or os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
             try:
                 self.ray.init(address=self.cluster.address, log_to_driver=False, logging_level="ERROR", **local)
@@ -162,6 +165,8 @@ class _connected:  # noqa: N801 - it is used as a function
     def __exit__(self, *error: object) -> None:
         if self.ours:
             self.ray.shutdown()
+            if self.on_sigterm is not None and threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, self.on_sigterm)
 
 
 def _refuse_silence(address: str | None) -> None:
