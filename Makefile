@@ -80,7 +80,7 @@ dist: environment
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) 'build>=1.2'
 	@mkdir -p build && for folder in $(DISTRIBUTIONS); do \
 		$(RUN)/python -m build --no-isolation --outdir dist $$folder >build/dist.log 2>&1 || { cat build/dist.log; exit 1; }; done
-	@cd dist && du -k --apparent-size *
+	@ls -l dist
 
 gpu: environment
 	$(RUN)/python -m benchmarks.gpu --out build/gpu

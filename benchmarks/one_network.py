@@ -182,14 +182,6 @@ def glass(bench: Bench) -> None:
     for count in SHOTS:
         found = [bench.once(f"glass-{count}-{draw}", lambda count=count, draw=draw: from_examples(count, draw)) for draw in range(3)]
         print(f"{count} examples, three draws: {', '.join(f'{value:.4f}' for value in found)}; mean {np.mean(found):.4f}")
-    new = {
-        "preset": "finetune",
-        "backbone": None,
-        "backbone_weights": None,
-        "image_size": None,
-        "pixel_decoder__width": None,
-        "init": known,
-    }
     runs = {
         "its vectors alone": ("glass-vectors", {**new, "backbone__frozen": True, "learning_rate": 1e-2}),
         "all weights": ("glass-all", {**new, "learning_rate": 1e-3}),

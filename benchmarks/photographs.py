@@ -105,8 +105,8 @@ class Ours:
                     "preprocessing": start.config.preprocessing.model_copy(update={"size": size}),
                 }
             )
-            self.network = start.network.requires_grad_(True)
-            self.network.frozen = False
+            self.network = build_network(self.config, weights="none")  # nothing of it frozen, whatever the checkpoint's was
+            self.network.load_state_dict(start.network.state_dict())
         else:
             self.config = resolve(task, preset="small", options=options).config
             self.network = build_network(self.config)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -106,12 +106,11 @@ def compile_kernels(architecture: str, found: Found) -> None:
     if nvcc is None:
         found.miss(f"compiling for sm_{architecture}", "There is no nvcc on the path")
         return
-    spec = importlib.util.find_spec("torch")
-    assert spec is not None and spec.origin is not None
+    setup = runpy.run_path(str(ROOT / "csrc" / "setup.py"))
     with tempfile.TemporaryDirectory() as folder:
-        options = ["-std=c++17", "-O3", "-DUSE_CUDA", "-DTORCH_TARGET_VERSION=0x020a000000000000ULL", "-Xptxas", "-v"]
+        options = ["-std=c++17", "-O3", "-DUSE_CUDA", *setup["STABLE_ABI"], "-Xptxas", "-v"]
         code = f"-gencode=arch=compute_{architecture},code=sm_{architecture}"
-        include = f"-I{Path(spec.origin).parent / 'include'}"
+        include = f"-I{setup['torch_folder']() / 'include'}"
         source = str(ROOT / "csrc" / "src" / "cuda.cu")
         command = [nvcc, *options, code, include, "-c", source, "-o", f"{folder}/kernels.o"]
         ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -131,9 +130,9 @@ def compile_kernels(architecture: str, found: Found) -> None:
 def op(path: Path) -> None:
     """The three shapes of the paper's network, against plain PyTorch and a kernel with a thread a channel."""
     found = Found(path, ["shapes and type", "plain PyTorch ms", "compiled ms", "ratio", "floor ms"])
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    import deform_attn
     import torch
+
+    from benchmarks import deform_attn
 
     if not has_gpu():
         for case in deform_attn.CASES:
@@ -279,7 +278,7 @@ def train_rate(count: int, device: str, sharded: bool = False) -> float:
     small = ["--preset", "paper-large", "--steps", "60", "--batch-size", str(4 * count)]
     tiny = ["--preset", "quick", "--steps", "2", "--batch-size", str(2 * count), "--image-size", "64"]
     options = [*(tiny if device == "cpu" else [*small, "--precision", "bf16"]), "--device", device]
-    more = [*SETTINGS[: 1 if device == "cpu" else 2], "refiner.name=none", *(["training.shard=true"] if sharded else [])]
+    more = [*SETTINGS, "refiner.name=none", *(["training.shard=true"] if sharded else [])]
     sets = [word for assignment in more for word in ("--set", assignment)]
     with tempfile.TemporaryDirectory() as folder:
         call = ["focus_framework", "train", "--task-plugin", "shadow", *options, *sets, "--out", f"{folder}/run"]
@@ -299,7 +298,7 @@ def profile(path: Path, preset: str = "paper-large", batch: int = 4) -> None:
 
     device = "cuda" if has_gpu() else "cpu"
     chosen, images = (preset, batch) if has_gpu() else ("quick", 2)
-    call = step(chosen, "bf16" if has_gpu() else "fp32", images, SETTINGS[: None if has_gpu() else 1], device)[0]
+    call = step(chosen, "bf16" if has_gpu() else "fp32", images, SETTINGS, device)[0]
     for _ in range(2):
         call()
     activities = [torch.profiler.ProfilerActivity.CPU, *([torch.profiler.ProfilerActivity.CUDA] if has_gpu() else [])]
