@@ -78,7 +78,7 @@ def explain(
 
     first = str(checkpoint or first_known(str(task_plugin)))
     models = {_short(name): load(name, device=device) for name in (first, against) if name}
-    models = {name: _of_task(model, task_plugin) for name, model in models.items()}
+    models = {name: _of_task(model, task_plugin, own=number > 0) for number, (name, model) in enumerate(models.items())}
     if against and len(models) == 1:
         raise ConfigError(f"--against {against}: this is the checkpoint itself; give another one")
     with claimed(out, "explanations", inputs=[*inputs, *([masks] if masks else [])], overwrite=overwrite):
@@ -94,9 +94,9 @@ def explain(
         print_json({"page": out / "explained.html", "images": [_described(one, out) for one in explained]})
 
 
-def _of_task(model: Model, task_plugin: str | None) -> Model:
-    """Of a network of several tasks the one that is named; of another network its own."""
-    if len(model.tasks) == 1:
+def _of_task(model: Model, task_plugin: str | None, *, own: bool) -> Model:
+    """The task that is named; with `own`, of a network that has one task that one, whatever is named."""
+    if own and len(model.tasks) == 1:
         return model
     name, *others = tasks_named(model, task_plugin)
     if others:

@@ -55,7 +55,7 @@ class _Meant:
         """Raise `ConfigError` where that is not clear."""
         if (self.foreground is None) != (self.background is None):
             missing = "--background-prompt" if self.background is None else "--foreground-prompt"
-            raise ConfigError(f"the two sentences belong together; give {missing} too")
+            raise ConfigError(f"--foreground-prompt and --background-prompt belong together; give {missing} too")
         options = {"--task-plugin": self.task_plugin, "--foreground-prompt": self.foreground, "--examples": self.examples}
         if len(said := [name for name, given in options.items() if given]) > 1:
             raise ConfigError(f"{' and '.join(said)} each say what is foreground; give one of them")

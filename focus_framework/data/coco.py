@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError, did_you_mean
 from ..files.coco import draw
-from ..files.reading import read_json
+from ..files.reading import named_in, read_json
 from .pair import Pair, Scan
 
 LARGEST_SIDE = 1 << 20
@@ -58,7 +58,7 @@ def scan_coco(path: Path, options: dict[str, str]) -> Scan:
         if image["id"] not in shapes:
             continue
         file = _find(path, folder, image["file_name"])
-        name = PurePosixPath(image["file_name"]).with_suffix("").as_posix()
+        name = PureWindowsPath(image["file_name"]).with_suffix("").as_posix()
         size = (int(image["height"]), int(image["width"]))
         if file is None:
             missing.append(f"{path}: image {image['file_name']} is not in {folder or path.parent}; give images=DIR")
@@ -111,4 +111,4 @@ def _category(path: Path, content: dict[str, Any], name: str | None) -> Any:
 def _find(path: Path, folder: Path | None, name: str) -> Path | None:
     """An image in the named folder, else beside the annotations, in ``images/``, or in ``images/`` a level up."""
     places = [folder] if folder else [path.parent, path.parent / "images", path.parent.parent / "images", path.parent.parent]
-    return next((place / name for place in places if (place / name).is_file()), None)
+    return next((file for place in places if (file := named_in(place, name)).is_file()), None)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, TypeAlias
 
 from ..errors import DataError
-from ..files.reading import problem, regular
+from ..files.reading import TEXT, named_in, problem, regular
 from .pair import Pair, Scan, as_foreground, split_named
 
 Row: TypeAlias = tuple[int, dict[str, Any]]
@@ -49,18 +49,23 @@ def _pair(path: Path, line: int, row: dict[str, Any]) -> Pair:
     for key in ("image", "mask"):
         if not isinstance(row.get(key), str) or not row[key].strip():
             raise wrong(f"no {key}; each line needs image and mask")
-    image, mask = (path.parent / row[key].strip() for key in ("image", "mask"))
+    image, mask = (named_in(path.parent, row[key].strip()) for key in ("image", "mask"))
     foreground = as_foreground(row.get("foreground") or "white", f"{path}, line {line}")
     split = split_named(str(row["split"])) if row.get("split") else None
     if row.get("split") and not split:
         raise wrong(f"split is {row['split']!r}; it must be train, validation or test")
-    name = row.get("name") or Path(row["image"].strip()).with_suffix("").as_posix().lstrip("./")
+    name = row.get("name") or _name(row["image"].strip())
     return Pair(image, mask, foreground, str(name), split=split)
+
+
+def _name(image: str) -> str:
+    """What a pair is called whose list says nothing of it: the path of its image as it stands there, without its end."""
+    return PureWindowsPath(image).with_suffix("").as_posix().lstrip("./")
 
 
 def _read_separated(path: Path) -> Iterator[Row]:
     """A table with a header, or without one: then the first two columns are image and mask."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
+    with path.open(newline="", encoding=TEXT) as file:
         reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
         header: list[str] = []
         for cells in reader:
@@ -75,7 +80,7 @@ def _read_separated(path: Path) -> Iterator[Row]:
 
 
 def _read_json_lines(path: Path) -> Iterator[Row]:
-    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(path.read_text(TEXT).splitlines(), 1):
         if not line.strip():
             continue
         try:

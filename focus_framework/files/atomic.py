@@ -38,14 +38,21 @@ def replacing_alone(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     beside = path.with_name(f".focus-{hashlib.md5(path.name.encode(), usedforsecurity=False).hexdigest()}{path.suffix}")
     path.parent.mkdir(parents=True, exist_ok=True)
+    with _held(path, beside), _replacing(path, beside):
+        yield beside
+
+
+@contextmanager
+def _held(path: Path, beside: Path) -> Iterator[None]:
+    if fcntl is None:  # and a file that is open cannot be renamed there
+        yield
+        return
     with beside.open("ab") as held:
-        if fcntl is not None:
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise ConfigError(f"another process is writing {path}; wait for it, or choose another name") from None
-        with _replacing(path, beside):
-            yield beside
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(f"another process is writing {path}; wait for it, or choose another name") from None
+        yield
 
 
 @contextmanager

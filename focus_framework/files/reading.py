@@ -8,12 +8,14 @@ import os
 import stat
 import tomllib
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, TypeVar
 
 from ..errors import DataError, FocusError
 
 T = TypeVar("T")
+TEXT = "utf-8-sig"
+"""Encoding of what people write: UTF-8, with the mark that editors on Windows put before it or without."""
 KINDS: dict[Callable[[int], bool], str] = {
     stat.S_ISDIR: "is a folder, not a file",
     stat.S_ISFIFO: "is a named pipe, which is never opened: whoever reads it may wait for ever",
@@ -43,19 +45,26 @@ def problem(path: str | os.PathLike[str]) -> str:
     return next((told for is_kind, told in KINDS.items() if is_kind(mode)), "")
 
 
-def read_text(path: str | os.PathLike[str], *, error: type[FocusError] = DataError, what: str = "", encoding: str = "utf-8") -> str:
+def named_in(folder: Path, name: str) -> Path:
+    """A path that a list in a folder names. One with backslashes, as it is written on Windows, is the same with slashes unless a file of
+    that very name is there."""
+    path = folder / name
+    return folder / PureWindowsPath(name).as_posix() if "\\" in name and not os.path.lexists(path) else path
+
+
+def read_text(path: str | os.PathLike[str], *, error: type[FocusError] = DataError, what: str = "", encoding: str = TEXT) -> str:
     """The text of a regular file. Raises `error`, which names it."""
     return _read(path, lambda text: text, "text", error, what, encoding)
 
 
 def read_json(path: str | os.PathLike[str], *, error: type[FocusError] = DataError, what: str = "") -> Any:
     """What a file of JSON holds. Raises `error`, which names it."""
-    return _read(path, json.loads, "JSON", error, what, "utf-8")
+    return _read(path, json.loads, "JSON", error, what, TEXT)
 
 
 def read_toml(path: str | os.PathLike[str], *, error: type[FocusError] = DataError, what: str = "") -> dict[str, Any]:
     """What a file of TOML holds. Raises `error`, which names it."""
-    return _read(path, tomllib.loads, "TOML", error, what, "utf-8")
+    return _read(path, tomllib.loads, "TOML", error, what, TEXT)
 
 
 def _read(path: str | os.PathLike[str], parse: Callable[[str], T], form: str, error: type[FocusError], what: str, encoding: str) -> T:

@@ -58,10 +58,10 @@ class Entry:
     @property
     def reference(self) -> str:
         """What finds it again from any folder: its name or, of a task that is not packaged, file or module."""
-        path, colon, attribute = self.origin.partition(":")
+        path, attribute = split_reference(self.origin)
         if self.distribution != self.origin:
             return self.name
-        return f"{Path(path).resolve()}{colon}{attribute}" if path.endswith(".py") else self.origin
+        return f"{Path(path).resolve()}{f':{attribute}' * bool(attribute)}" if path.endswith(".py") else self.origin
 
     def get(self) -> Any:
         """The description; raises `PluginError` with the reason where the plugin is broken."""
@@ -195,7 +195,7 @@ class Registry:
 
     def find_task(self, reference: str) -> Entry:
         """A task by its name, ``module:attribute``, or the path of a Python file (``file.py``, ``file.py:attribute``)."""
-        path, _, attribute = reference.partition(":")
+        path, attribute = split_reference(reference)
         if path.endswith(".py"):
             return self._task_from(_import_file(Path(path)), attribute, reference)
         if ":" in reference:
@@ -247,6 +247,13 @@ def entries_of_file(path: Path) -> list[Entry]:
 def _offered_by(module: ModuleType, reference: str) -> list[Entry]:
     fresh = Registry()  # its names clash with nobody's
     return fresh.add(module, reference, reference, reference, "")
+
+
+def split_reference(reference: str) -> tuple[str, str]:
+    """The parts of ``file.py:attribute`` and of ``module:attribute``; the second may be missing. The colon of a drive (``C:\\``) parts
+    nothing."""
+    path, attribute = re.fullmatch(r"(?s)((?:[A-Za-z]:[\\/])?[^:]*):?(.*)", reference).groups()  # type: ignore[union-attr]  # matches all
+    return path, attribute
 
 
 def split_tasks(references: str) -> list[str]:
@@ -347,7 +354,7 @@ def _intended_kinds(module: str) -> list[Kind]:
     """The kinds that a module which cannot be imported would have offered, read from its source without running it."""
     try:
         spec = importlib.util.find_spec(module)
-        tree = ast.parse(Path(spec.origin).read_text("utf-8")) if spec and spec.origin else ast.parse("")
+        tree = ast.parse(Path(spec.origin).read_bytes()) if spec and spec.origin else ast.parse("")
     except Exception:  # finding a module imports the packages around it, which may be what failed before
         return []
     names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}

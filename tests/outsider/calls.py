@@ -27,6 +27,7 @@ RIGHT: dict[str, tuple[str, ...]] = {
     "predict": ("@/pairs/images", "--checkpoint", "@/checkpoint.safetensors", "--out", "out"),
     "serve": ("@/checkpoint.safetensors", "--port", "0", "--stop-after", "0", "--device", "cpu"),
     "export": ("@/checkpoint.safetensors", "--out", "model.pt2", "--size", "64"),
+    "explain": ("@/one.png", "--checkpoint", "@/checkpoint.safetensors", "--device", "cpu"),
     "bench": ("--image-size", "64", "--repeats", "1", "--device", "cpu"),
     "data list": ("--task-plugin", "shadow"),
     "plugins check": ("shadow",),
@@ -48,9 +49,11 @@ SOURCES = frozenset(
     {"checkpoint", "file", "reference", "data", "photographs", "resume", "inputs", "images", "masks", "predictions", "lists"}
 )
 FREE = frozenset({
-    "data_root", "foreground_prompt", "background_prompt", "clip_model", "clip_weights", "backbone_weights", "debug", "host", "hosts", "title", "message",
+    "data_root", "column", "foreground_prompt", "background_prompt", "clip_model", "clip_weights", "backbone_weights", "debug", "host", "hosts", "title", "message",
 })  # fmt: skip
 """Options whose text may be anything, or that other options make idle."""
+ALSO = {"examples": "reads no examples", "lists": "somebody's own words"}
+"""What else an answer may name in place of an option: the words in a file that is taken for a list of images."""
 LONG = frozenset({"count", "steps", "repeats", "checkpoint_every", "minutes"})
 """A thousand million of these is much work, and no mistake."""
 
@@ -96,7 +99,8 @@ def _of_command(name: str, command: click.Command) -> Iterator[Case]:
     json = ("--json",) if any("--json" in parameter.opts for parameter in command.params) else ()
 
     def case(what: str, *more: str, named: tuple[str, ...] = (), exits: frozenset[int] = frozenset({1, 2})) -> Case:
-        return Case(GROUP, what, (*start, *more, *json), named if name in RIGHT else (), exits)
+        leaves = ("work/out", "work/out/*") if "--list" in more else ()  # one of its images is none, the others are predicted
+        return Case(GROUP, what, (*start, *more, *json), named if name in RIGHT else (), exits, leaves=leaves)
 
     yield case("an option that does not exist", "--no-such-option", named=("--no-such-option",), exits=frozenset({2}))
     if not any(parameter.nargs == -1 for parameter in command.params):
@@ -109,7 +113,14 @@ def _of_command(name: str, command: click.Command) -> Iterator[Case]:
             yield Case(GROUP, "an option without its value", (*start, *json, parameter.opts[0]), (parameter.opts[0],), frozenset({2}))
             for what, value, exits in _wrong_values(parameter):
                 names = tuple(
-                    dict.fromkeys((*parameter.opts, *_setting(name, parameter), *([value.rpartition("/")[2]] if value.strip() else [])))
+                    dict.fromkeys(
+                        (
+                            *parameter.opts,
+                            *_setting(name, parameter),
+                            *([value.rpartition("/")[2]] if value.strip() else []),
+                            *([ALSO[str(parameter.name)]] if parameter.name in ALSO else []),
+                        )
+                    )
                 )
                 yield case(what, parameter.opts[0], value, named=names, exits=exits)
     yield from _own_inputs(name, command, start, json)
@@ -136,7 +147,12 @@ def _wrong_values(option: click.Option) -> Iterator[tuple[str, str, frozenset[in
     elif _writes(option):
         yield "an unwritable place", "@/note.txt/x", wrong
         yield "an unwritable place", "/proc/none/x", wrong
-        yield "a folder in place of a file, or the other way round", "@/note.txt" if _of_folder(option) else "@/empty", wrong
+        either = not isinstance(option.type, click.Path)  # a folder, or a film
+        yield (
+            "a folder in place of a file, or the other way round",
+            "@/note.txt" if _of_folder(option) else "@/empty",
+            MAY if either else wrong,
+        )
         yield "a named pipe", "@/pipe", wrong
     else:
         yield "a name that is not known", "no-such-thing-7", MAY if free or name in ("assignments",) else wrong

@@ -81,6 +81,7 @@ class Journal:
             except sqlite3.DatabaseError as error:
                 if not again or isinstance(error, sqlite3.OperationalError):
                     raise
+                self._table.close()  # a file that is open cannot be removed on Windows
                 self.forget()
                 self._open()
         except sqlite3.OperationalError as error:

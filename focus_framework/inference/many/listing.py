@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
 import sqlite3
@@ -14,7 +15,7 @@ from typing import IO, Self
 from ...errors import ConfigError, DataError
 from ...files.images import SUFFIXES
 from ...files.ownership import MARK
-from ...files.reading import regular
+from ...files.reading import named_in, regular
 from . import places
 
 STDIN = "-"
@@ -130,7 +131,7 @@ class Listing:
 
     def _insert_named(self, texts: Iterable[str]) -> None:
         for text in texts:
-            path = Path(text)
+            path = named_in(Path(), text)
             if places.is_address(text) or _is_shard(text):
                 self._insert(_at(text))
             else:
@@ -198,7 +199,7 @@ def _matching(pattern: str) -> Iterator[Found]:
 
 def _lines(file: IO[bytes], name: str) -> Iterator[bytes]:
     """The lines of a list that are not empty; lines end at a zero byte where the beginning has one."""
-    rest, end = file.read(CHUNK), b"\n"
+    rest, end = file.read(CHUNK).removeprefix(codecs.BOM_UTF8), b"\n"
     if b"\0" in rest:
         end = b"\0"
     while rest:
