@@ -63,7 +63,7 @@ test: lint
 test-lowest:
 	mkdir -p build
 	$(PYTHON) tests/lowest.py > build/lowest.txt
-	$(MAKE) environment VENV=.venv-lowest PIP_FLAGS="$(PIP_FLAGS) --constraint $(CURDIR)/build/lowest.txt"
+	$(MAKE) environment VENV=.venv-lowest PIP_FLAGS="$(PIP_FLAGS) --prefer-binary --constraint $(CURDIR)/build/lowest.txt"
 	OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -n $(TEST_WORKERS) -q
 
 docs: environment

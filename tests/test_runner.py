@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.export import exported
+from support.runner import ROOT, shared
 
 from focus_framework import DataError
 from focus_framework.deploy.export.comparing import picture_of
@@ -27,15 +28,7 @@ from focus_framework.inference.inputs import as_array
 from focus_framework.inference.model import Model
 from focus_framework.inference.outputs import FORMS, render
 
-ROOT = Path(__file__).parents[1]
 ALLOWED = {"numpy", "PIL"}
-
-
-def shared() -> list[str]:
-    """The list in the runner's setup.py."""
-    tree = ast.parse((ROOT / "runtime" / "setup.py").read_text("utf-8"))
-    value = next(node.value for node in tree.body if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "SHARED")
-    return list(eval(compile(ast.Expression(value), "setup.py", "eval")))
 
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -15,13 +14,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .errors import ConfigError, WeightsError
+from .facts import KEY, check_names, read_facts
 from .files.reading import regular
 from .inference.inputs import ImageLike, as_array, is_batch, split_batch
 from .inference.preparing import padded_size, resized_size
 from .inference.result import Result, Results
 from .inference.views import View, predict_maps
 
-KEY = "focus"
+MOST_THREADS = 1024
+OUTSIDE = 1e-3
+"""How far a probability may lie outside of 0..1 by rounding."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Mask:
     ) -> None:
         import onnxruntime
 
+        if not 0 <= threads <= MOST_THREADS:
+            raise ConfigError(f"threads is {threads}; it must lie in 0..{MOST_THREADS}, where 0 means as many as there are cores")
         path = regular(file, error=WeightsError)
         options = onnxruntime.SessionOptions()
         options.log_severity_level, options.intra_op_num_threads = 3, threads
@@ -74,13 +78,15 @@ class Mask:
             raise WeightsError(f"{path} says nothing of itself under {KEY!r}; it must be a file that focus export wrote") from None
         except Exception as error:  # onnxruntime has a family of errors of its own, not all of them exported
             raise WeightsError(f"{path} cannot be opened as ONNX: {' '.join(str(error).split())[:300]}") from error
-        self.facts: Mapping[str, Any] = json.loads(told)
+        check_names(path, [one.name for one in self._session.get_inputs()], [one.name for one in self._session.get_outputs()])
+        self._path = path
+        self.facts: Mapping[str, Any] = read_facts(path, told)
         """What the file says of itself: task, prompts, preprocessing, prediction, licence."""
         asked = {"flip": flip, "scales": scales, "tile": tile, "overlap": overlap}
         wanted = {name: self.facts["prediction"][name] if value is None else value for name, value in asked.items()}
         self.views = Views(**wanted)
         self._rule: Any = SimpleNamespace(**self.facts["preprocessing"])
-        self._multiple, self._fixed = self.facts["input"]["multiple"], self.facts["input"]["size"]
+        self._multiple, self._fixed = self.facts["input"]["multiple"], self.facts["input"].get("size")
         self._raw = self.facts["input"]["image"].startswith("uint8")
 
     @property
@@ -135,7 +141,15 @@ class Mask:
             small = Image.fromarray(np.ascontiguousarray(view.pixels())).resize(inner[::-1], Image.Resampling.BILINEAR)
             image[: inner[0], : inner[1]] = np.asarray(small)
         given = {"image": images if self._raw else self._normalised(images, inner), "inner": np.array(inner), "size": np.array(size)}
-        [maps] = self._session.run(["probability"], given)
+        try:
+            [maps] = self._session.run(["probability"], given)
+        except Exception as error:  # as above
+            raise WeightsError(f"{self._path} cannot be run: {' '.join(str(error).split())[:300]}") from error
+        if not isinstance(maps, np.ndarray) or maps.shape != (len(views), *size) or maps.dtype.kind != "f":
+            found = f"{maps.dtype} {list(maps.shape)}" if isinstance(maps, np.ndarray) else type(maps).__name__
+            raise WeightsError(f"{self._path} gives {found}, not maps {[len(views), *size]}; it is no file that focus export wrote")
+        if not ((maps >= -OUTSIDE) & (maps <= 1 + OUTSIDE)).all():
+            raise WeightsError(f"{self._path} gives numbers that are no probabilities; its weights are damaged")
         return list(maps[:, None])
 
     def _normalised(self, images: NDArray[np.uint8], inner: tuple[int, int]) -> NDArray[np.float32]:

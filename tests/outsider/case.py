@@ -47,8 +47,18 @@ class Case:
     heavy: bool = False
     """Takes seconds: only the whole suite has it."""
 
+    program: str = ""
+    """``module:function`` in place of the program, of the runner without torch."""
+    needs: str = ""
+    """A library without which there is no such case."""
+
+    @property
+    def words(self) -> list[str]:
+        """What is typed."""
+        return ["focus-mask" if self.program else "focus", *self.arguments]
+
     def __str__(self) -> str:
-        return f"{self.what}: {self.script or 'focus ' + ' '.join(self.arguments)}"
+        return f"{self.what}: {self.script or ' '.join(self.words)}"
 
 
 @dataclass(frozen=True)

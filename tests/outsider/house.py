@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from support.runner import lay_out
 
 from .case import Case, Outcome
 from .inputs import TRAINING, write_inputs
 
-START = 120.0
+START = 300.0
+PROGRAM = "focus_framework.cli:main"
 
 
 class House:
@@ -47,21 +49,31 @@ class House:
         case.make(inputs)
         before = _seen(room)
         arguments = [argument.replace("@/", f"{inputs}/") for argument in case.arguments]
-        path = [str(inputs / case.path)] if case.path else []
+        path = [str(inputs / case.path)] * bool(case.path) + [str(self.folder / "runner")] * bool(case.program)
         if case.script:
             ended = _shell(case, work, inputs)
         else:
-            ended = self._ask(arguments, work, limit=case.limit, path=path, environment=dict(case.environment))
+            environment = dict(case.environment)
+            ended = self._ask(arguments, work, limit=case.limit, path=path, environment=environment, program=case.program)
         after = _seen(room)
         changed = tuple(sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name)))
         out, err = ((room / name).read_text("utf-8", "replace").replace(str(room), "") for name in ("stdout", "stderr"))
         shutil.rmtree(room, ignore_errors=True)
         return Outcome(ended["exit"], out, err, ended["seconds"], changed)
 
-    def _ask(self, arguments: list[str], work: Path, *, limit: float, path: list[str], environment: dict[str, str]) -> dict[str, Any]:
+    def _ask(
+        self, arguments: list[str], work: Path, *, limit: float, path: list[str], environment: dict[str, str], program: str = ""
+    ) -> dict[str, Any]:
         room = work.parent
         quiet = {"HF_HUB_OFFLINE": "1", "HOME": str(self.folder), "OMP_NUM_THREADS": "1", "COLUMNS": "160"} | environment
-        request = {"arguments": arguments, "folder": str(work), "limit": limit, "path": path, "environment": quiet}
+        request = {
+            "arguments": arguments,
+            "folder": str(work),
+            "limit": limit,
+            "path": path,
+            "environment": quiet,
+            "program": program or PROGRAM,
+        }
         request |= {"stdout": str(room / "stdout"), "stderr": str(room / "stderr")}
         self._stream.write(json.dumps(request) + "\n")
         self._stream.flush()
@@ -90,6 +102,7 @@ class House:
 
     def _make_inputs(self) -> None:
         write_inputs(self.inputs)
+        lay_out(self.folder / "runner")
         work = self.folder / "first" / "work"
         work.mkdir(parents=True)
         arguments = ["train", *(argument.replace("@/", f"{self.inputs}/") for argument in TRAINING)]

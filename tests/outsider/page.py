@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from . import broken_plugins, calls, checkpoints, pictures, surroundings
+from . import broken_plugins, calls, checkpoints, exports, pictures, surroundings
 from .case import Case
 
 PAGE = Path(__file__).parents[2] / "docs" / "what-happens-when.md"
 HEAD = """# What happens when
 
-What the program answers where something is wrong: with the call, with images and masks, with a checkpoint, with a plugin, with the
-machine. This page is made from the tests in `tests/outsider`; `make outsider` runs every case of each row.
+What the program answers where something is wrong: with the call, with images and masks, with a checkpoint, with an exported file, with a
+plugin, with the machine. This page is made from the tests in `tests/outsider`; `make outsider` runs every case of each row.
 
 Whatever it is, the answer keeps these rules:
 
@@ -28,7 +28,7 @@ several cases of it; 0 is among them where a case may also be right.
 
 
 def cases() -> list[Case]:
-    return [case for source in (calls, pictures, checkpoints, broken_plugins, surroundings) for case in source.cases()]
+    return [case for source in (calls, pictures, checkpoints, exports, broken_plugins, surroundings) for case in source.cases()]
 
 
 def render(every: Iterable[Case]) -> str:
@@ -46,9 +46,7 @@ def render(every: Iterable[Case]) -> str:
 
 
 def _example(case: Case) -> str:
-    words = case.script.replace("$FOCUS", "focus").replace("$IN/", "") or " ".join(
-        ["focus", *(word.replace("@/", "") or "''" for word in case.arguments)]
-    )
+    words = case.script.replace("$FOCUS", "focus").replace("$IN/", "") or " ".join(word.replace("@/", "") or "''" for word in case.words)
     return _cell(words if len(words) <= 160 else f"{words[:160]} ...")
 
 

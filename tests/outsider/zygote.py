@@ -59,8 +59,13 @@ def _import_all() -> None:
     for package in (focus_framework, focus_plugins):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if module.name.rpartition(".")[2] != "__main__":
-                with contextlib.suppress(ImportError):  # an extra that is not installed
-                    importlib.import_module(module.name)
+                _import(module.name)
+    _import("onnxruntime")
+
+
+def _import(name: str) -> None:
+    with contextlib.suppress(ImportError):  # an extra that is not installed
+        importlib.import_module(name)
 
 
 def _serve(connection: socket.socket) -> None:
@@ -102,9 +107,8 @@ def _become(request: dict[str, Any]) -> None:
             opened = os.open(file, os.O_RDWR | os.O_CREAT)
             os.dup2(opened, descriptor)
             os.close(opened)
-        from focus_framework.cli import main
-
-        main(request["arguments"])
+        module, _, function = request["program"].partition(":")
+        getattr(importlib.import_module(module), function)(request["arguments"])
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
