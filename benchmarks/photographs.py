@@ -4,7 +4,8 @@
     python benchmarks/photographs.py --data ../shared/data --encoder tf_efficientnet_lite1.safetensors [--seconds 300] [--size 192]
 
 Every training is one line of OUT/cells.jsonl with the scores of each image; a second call does what is not there yet, and prints the
-tables. `--starter TASK=FILE` adds a row that starts from that checkpoint, and one of that checkpoint as it is. "calibrated" rows have a
+tables. `--starter TASK=FILE` adds a row that starts from that checkpoint, and one of that checkpoint as it is; `--recipe` adds one with
+other settings. "calibrated" rows have a
 temperature fitted on a tenth of the training images that no network of any kind trains on.
 """
 
@@ -24,8 +25,9 @@ import torch
 import torch.nn.functional as F
 from sklearn.model_selection import GroupShuffleSplit
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from focus_framework import load
+from focus_framework.checkpoint.parent import inherit, open_parent
 from focus_framework.config.layers import resolve
 from focus_framework.data.augment import IGNORE, Augmentation
 from focus_framework.data.dataset import PairImages, TrainingSamples, batches
@@ -87,31 +89,30 @@ class Candidate(Protocol):
 
     def set_rate(self, factor: float) -> None: ...
     def loss(self, images: Tensor, labels: Tensor, step: int) -> Tensor: ...
+    def stepped(self) -> None: ...
+    def trained(self) -> None: ...
     def probability(self, image: np.ndarray) -> np.ndarray: ...
 
 
 class Ours:
-    """The framework's network, by the preset ``small``, or from a checkpoint."""
+    """The framework's network: by the preset ``small``, or from a checkpoint by the preset ``finetune``. `settings` are further ones, as
+    those of ``--set``."""
 
-    def __init__(self, task: str, size: int, encoder: Path, init: Path | None) -> None:
-        options = {"preprocessing.size": size, "backbone.weights": str(encoder)}
+    def __init__(self, task: str, size: int, encoder: Path, init: str, settings: Sequence[str] = ()) -> None:
+        options: dict[str, Any] = {"preprocessing.size": size}
         if init:
-            start = load(init, device="cpu", temperature=1.0)
-            # it starts from weights, so its backbone learns at a tenth of the rate, as one from an encoder's file does
-            self.config = start.config.model_copy(
-                update={
-                    "task": task,
-                    "backbone": start.config.backbone.model_copy(update={"weights": str(init), "frozen": False}),
-                    "preprocessing": start.config.preprocessing.model_copy(update={"size": size}),
-                }
-            )
-            self.network = build_network(self.config, weights="none")  # nothing of it frozen, whatever the checkpoint's was
-            self.network.load_state_dict(start.network.state_dict())
+            start = open_parent(init)
+            self.config = resolve(task, preset="finetune", parent=start.settings(), assignments=settings, options=options).config
+            self.network = build_network(self.config, weights="none")
+            inherit(self.network, start, (task,))
         else:
-            self.config = resolve(task, preset="small", options=options).config
+            options["backbone.weights"] = str(encoder)
+            self.config = resolve(task, preset="small", assignments=settings, options=options).config
             self.network = build_network(self.config)
         self.model = Model(self.config, self.network)
         self.optimizer = build_optimizer(self.network, [], self.config)
+        decay = self.config.training.ema
+        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
 
     def set_rate(self, factor: float) -> None:
         set_rate(self.optimizer, self.config.training.learning_rate * factor)
@@ -121,6 +122,14 @@ class Ours:
         draws = Draws(0, range(step * BATCH, step * BATCH + len(images)), images.device)
         terms, _ = losses(heads, Targets.of(labels), self.config.loss, draws)
         return torch.stack(list(terms)).sum()
+
+    def stepped(self) -> None:
+        if self.average:
+            self.average.update_parameters(self.network)
+
+    def trained(self) -> None:
+        if self.average:
+            self.model = Model(self.config, self.average.module)
 
     def probability(self, image: np.ndarray) -> np.ndarray:
         return self.model.predict(image).probability
@@ -155,6 +164,12 @@ class Peer:
         known = truth != IGNORE
         return F.binary_cross_entropy_with_logits(logits[known], truth[known]) + self.dice(logits, truth)
 
+    def stepped(self) -> None:
+        """Its weights are not averaged."""
+
+    def trained(self) -> None:
+        """Its weights are those of the last step."""
+
     @torch.inference_mode()
     def probability(self, image: np.ndarray) -> np.ndarray:
         self.network.eval()
@@ -178,10 +193,10 @@ class Cell:
     """Training images; 0: all."""
 
 
-def candidate(cell: Cell, task: str, encoder: Path, init: Path | None) -> Candidate:
+def candidate(cell: Cell, task: str, encoder: Path, init: str, recipes: Mapping[str, Sequence[str]]) -> Candidate:
     if cell.row in ("Unet", "FPN"):
         return Peer(cell.row, cell.size, encoder)
-    return Ours(task, cell.size, encoder, init if "starter" in cell.row else None)
+    return Ours(task, cell.size, encoder, init if "starter" in cell.row else "", recipes.get(cell.row.partition(", ")[2], ()))
 
 
 def train(one: Candidate, samples: TrainingSamples, seconds: float, plan: Any) -> tuple[int, float]:
@@ -198,7 +213,9 @@ def train(one: Candidate, samples: TrainingSamples, seconds: float, plan: Any) -
         one.loss(batch["image"], batch["mask"], step).backward()
         nn.utils.clip_grad_norm_(one.network.parameters(), plan.gradient_norm)
         one.optimizer.step()
+        one.stepped()
         step += 1
+    one.trained()
     return step, (time.process_time() - clock) / max(time.perf_counter() - wall, 1e-9)
 
 
@@ -212,7 +229,7 @@ def warm(one: Candidate, samples: TrainingSamples) -> None:
     one.network.zero_grad(set_to_none=True)
 
 
-def run(cell: Cell, data: Path, encoder: Path, starters: Mapping[str, Path]) -> dict[str, Any]:
+def run(cell: Cell, data: Path, encoder: Path, starters: Mapping[str, str], recipes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Train, calibrate and measure one candidate."""
     benchmark = SETS[cell.data]
     task = registry().get("task", benchmark.task)
@@ -221,7 +238,7 @@ def run(cell: Cell, data: Path, encoder: Path, starters: Mapping[str, Path]) -> 
     order = np.random.default_rng(cell.seed).permutation(train_at)[: cell.limit or None]
     aside = max(2, round(FOR_CALIBRATION * len(order)))
     torch.manual_seed(cell.seed)
-    one = candidate(cell, benchmark.task, encoder, starters.get(benchmark.task))
+    one = candidate(cell, benchmark.task, encoder, starters.get(benchmark.task, ""), recipes)
     steps, share = 0, 0.0
     if cell.row != "starter alone":
         seen = PairImages([pairs[i] for i in order[aside:]])
@@ -337,7 +354,11 @@ def main() -> None:
     parser.add_argument("--encoder", type=Path, required=True, help=f"weights of {ENCODER} in timm's names")
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--rows", default="Unet,FPN,ours,ours from the starter,starter alone")
-    parser.add_argument("--starter", action="append", default=[], metavar="TASK=FILE")
+    parser.add_argument("--starter", action="append", default=[], metavar="TASK=FILE", help="or the name of a known checkpoint")
+    parser.add_argument(
+        "--recipe", action="append", default=[], metavar="NAME: SETTING=VALUE ...", help="a further row with these settings"
+    )
+    parser.add_argument("--recipe-of", default="ours from the starter", help="the row that recipes change")
     parser.add_argument("--seconds", type=float, default=300, help="of processor time, for each training")
     parser.add_argument("--minutes", type=float, help="in place of --seconds")
     parser.add_argument("--size", type=int, default=256)
@@ -349,7 +370,9 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/photographs"))
     options = parser.parse_args()
-    starters = {task: Path(file) for task, _, file in (text.partition("=") for text in options.starter)}
+    starters = {task: file for task, _, file in (text.partition("=") for text in options.starter)}
+    recipes = {name.strip(): settings.split() for name, _, settings in (text.partition(":") for text in options.recipe)}
+    rows = options.rows.split(",") + [f"{options.recipe_of}, {name}" for name in recipes]
     seconds = 60 * options.minutes if options.minutes else options.seconds
     results = options.out / "cells.jsonl"
     options.out.mkdir(parents=True, exist_ok=True)
@@ -362,7 +385,7 @@ def main() -> None:
         Cell(name, split, row, options.size, 0 if row == "starter alone" else seconds, seed, options.limit)
         for name in options.sets.split(",")
         for split in range(min(SETS[name].splits, options.splits))
-        for row in options.rows.split(",")
+        for row in rows
         for seed in range(options.seeds)
         if "starter" not in row or SETS[name].task in starters
     ]
@@ -370,7 +393,7 @@ def main() -> None:
         if any(record["cell"] == vars(cell) for record in done):
             continue
         print(f"{number} of {len(wanted)}: {cell}", flush=True)
-        done.append(run(cell, options.data, options.encoder, starters))
+        done.append(run(cell, options.data, options.encoder, starters, recipes))
         with results.open("a") as file:
             file.write(json.dumps(done[-1]) + "\n")
     for name in options.sets.split(","):
