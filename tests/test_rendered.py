@@ -33,12 +33,18 @@ def flat(colour: float, **options: float) -> materials.Material:
 
 
 def stage_of(
-    things: list[scene.Thing], *, sun: np.ndarray | None = None, height: float = 20.0, fov: float = 20.0, size: int = 64
+    things: list[scene.Thing],
+    *,
+    sun: np.ndarray | None = None,
+    height: float = 20.0,
+    fov: float = 20.0,
+    size: int = 64,
+    camera: scene.Camera | None = None,
 ) -> engine.Stage:
-    """Seen from straight above."""
+    """Seen from straight above, where no camera is given."""
     around = light.Light(panorama=np.ones((16, 32, 3), np.float32), sun=sun)
     above = scene.Camera(eye=np.array([0, 0, height]), target=np.zeros(3), fov=fov)
-    return engine.Stage(scene.Scene(things=things, light=around, camera=above), size)
+    return engine.Stage(scene.Scene(things=things, light=around, camera=camera or above), size)
 
 
 def ground_points(height: float, fov: float, size: int) -> np.ndarray:
@@ -191,11 +197,34 @@ def test_the_sun_that_is_painted_is_the_sun_of_the_mask():
         assert light.directions(*around.shape)[row, column] @ day.towards_sun > np.cos(np.radians(1.5))
 
 
-def test_what_shadows_fall_on_is_told_from_what_stands_about():
-    for seed in range(6):
-        labels = [(thing.label, {part.material for part in thing.body}) for thing in places.in_the_sun(np.random.default_rng(seed)).things]
-        assert {label for label, names in labels if names == {"plane"}} == {0}
-        assert all(label == (not names <= {"plane", "leaf"}) for label, names in labels)
+def test_crowns_are_told_from_what_shadows_are_marked_on():
+    found = set()
+    for seed in range(12):
+        for thing in places.in_the_sun(np.random.default_rng(seed)).things:
+            names = {part.material for part in thing.body}
+            assert (thing.label == places.FOLIAGE) == ("leaf" in names and len(names) > 1)
+            found.add(thing.label)
+    assert found == {0, places.FOLIAGE}
+
+
+def test_the_side_of_a_thing_that_turns_its_back_to_the_sun_is_not_sunlit(mitsuba):
+    cube = scene.Thing(body=[bodies.Part(mesh.box([1, 1, 1]).moved([0, 0, 0.5]), "a")], materials={"a": flat(0.5)}, label=1)
+    view = scene.Camera(eye=np.array([0.0, -4.0, 0.5]), target=np.array([0.0, 0.0, 0.5]), fov=20)  # straight at one face
+    for sun, lit in (([0.0, 0.8, 0.6], 0.0), ([0.0, -0.8, 0.6], 1.0)):
+        stage = stage_of([cube], sun=np.array(sun), camera=view)
+        face = stage.seen().share(1) == 1
+        assert face.sum() > 500
+        assert (stage.sunlit(samples=2)[face] > 0.5).mean() == pytest.approx(lit, abs=0.02)
+
+
+def test_a_blue_sky_leaves_the_ground_and_is_bluest_at_the_top():
+    around = light.panorama("park")
+    blue = light.under_blue(np.random.default_rng(3), around)
+    low = int(0.6 * len(blue))  # the ragged line is near the horizon, here and there below it
+    assert np.array_equal(blue[low:], around[low:])
+    by_row = (blue[..., 2] / blue[..., 0])[: len(blue) // 2 - 24].mean(axis=1)
+    assert by_row[:16].mean() > 1.3
+    assert by_row[:16].mean() > by_row[-16:].mean()
 
 
 def test_nobody_marks_speckles():

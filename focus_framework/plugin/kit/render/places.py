@@ -16,6 +16,8 @@ from .scene import Camera, Scene, Thing, dressed, plane, towards
 
 PLACES = {"open": 0.34, "wild": 0.2, "street": 0.12, "room": 0.18, "above": 0.08, "sky": 0.08}
 """Kinds of places with their shares."""
+FOLIAGE = 2
+"""The label of trees, bushes and plants in the sun."""
 
 
 def clutter(
@@ -191,23 +193,25 @@ def of_things(random: np.random.Generator, bodies: list[Body], *, share: float, 
 
 
 def in_the_sun(random: np.random.Generator) -> Scene:
-    """A place in sunlight with things that throw shadows, some of them beside or behind the camera. What shadows fall on, the
-    ground, walls and grass, has the label 0, and all that stands about has 1."""
+    """A place in sunlight with things that throw shadows, some of them beside or behind the camera. What has leaves besides other parts has
+    the label `FOLIAGE`, all else 0."""
     kind = str(random.choice(["open", "wild", "street", "above", "close"], p=[0.37, 0.05, 0.26, 0.14, 0.18]))
     size = random.uniform(0.7, 1.6)
     things, _ = place(random, "above" if kind == "close" else kind, size=size, shiny=False)
     if kind == "close":
         things = things[:1]
     things = [_calm(thing) for thing in things]
-    light = daylight(random, sun=1.0, strength=(2.5, 9.0), sky_only=True, narrow=True)
+    clear = 0.5 if kind in ("open", "wild", "street") else 0.0
+    light = daylight(random, sun=1.0, strength=(1.8, 9.0), sky_only=True, narrow=True, clear=clear)
     while kind == "street" and light.towards_sun[1] > 0.1:  # a wall that turns its back to the sun is dark as a whole
-        light = daylight(random, sun=1.0, strength=(2.5, 9.0), sky_only=True, narrow=True)
+        light = daylight(random, sun=1.0, strength=(1.8, 9.0), sky_only=True, narrow=True, clear=clear)
     camera = view(random, "above" if kind in ("above", "close") else "open")
+    level = kind not in ("above", "close") and random.random() < 0.45  # the horizon and the sky are in the image
     if kind not in ("above", "close"):
-        eye = camera.eye + [0, 0, abs(random.normal(0.25, 0.2))]
+        eye = camera.eye + [0, 0, abs(random.normal(0.02, 0.06) if level else random.normal(0.25, 0.2))]
         camera = replace(camera, eye=eye / np.linalg.norm(eye), fov=random.uniform(28, 62))
     reach = size * random.uniform(2, 6) if kind != "close" else random.uniform(0.8, 2.5)
-    middle = np.array([0.0, 0.0, random.uniform(0, 0.5)])
+    middle = np.array([0.0, 0.0, reach * random.uniform(0.1, 0.3) if level else random.uniform(0, 0.5)])
     camera = replace(camera, eye=middle + camera.eye * reach, target=middle, focus=reach)
     for _ in range(int(random.choice([0, 1, 2, 4])) if kind != "close" else 0):
         at = np.array([random.uniform(-1, 1) * reach * 0.35, random.uniform(-0.25, 0.7) * reach, 0])
@@ -215,7 +219,7 @@ def in_the_sun(random: np.random.Generator) -> Scene:
         things.append(dressed(random, body))
     for _ in range(int(random.choice([0, 1, 2, 3], p=[0.25, 0.3, 0.25, 0.2])) + (kind == "close")):
         things.append(_caster(random, light.towards_sun, reach, middle))
-    if random.random() < 0.3:  # dark, and lit all the same
+    for _ in range(int(random.choice([0, 1, 2], p=[0.55, 0.3, 0.15]))):  # dark, and lit all the same
         dark = materials.Material(
             image=materials.plain(random, materials.colour(random, saturation=0.2, value=random.uniform(0.08, 0.25))),
             roughness=0.9,
@@ -230,12 +234,12 @@ def in_the_sun(random: np.random.Generator) -> Scene:
         else:
             body = standing(any_body(random, CLUTTER), size=size * random.uniform(0.2, 0.7), at=[at[0], at[1], 0])
             things.append(dressed(random, body, materials={"*": dark}))
-    return Scene(things=[replace(thing, label=int(_stands(thing))) for thing in things], light=light, camera=camera)
+    return Scene(things=[replace(thing, label=FOLIAGE if _has_leaves(thing) else 0) for thing in things], light=light, camera=camera)
 
 
-def _stands(thing: Thing) -> bool:
-    """Whether it is more than a plane or grass."""
-    return not {part.material for part in thing.body} <= {"plane", "leaf"}
+def _has_leaves(thing: Thing) -> bool:
+    """Whether it is a tree, a bush or a plant; grass is nothing but leaves."""
+    return {"leaf"} < {part.material for part in thing.body}
 
 
 def _calm(thing: Thing, most: float = 0.3) -> Thing:
