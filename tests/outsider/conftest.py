@@ -7,10 +7,14 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from .house import House
+
+if TYPE_CHECKING:
+    from .server import Stranger
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +26,14 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     house = House(folder)
     yield house
     house.close()
+
+
+@pytest.fixture(scope="session")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stranger]:
+    from .server import Stranger  # needs what the service needs
+
+    with Stranger(tmp_path_factory.mktemp("collected")) as stranger:
+        yield stranger
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

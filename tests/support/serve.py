@@ -57,9 +57,9 @@ def picture(height: int = 20, width: int = 30, form: str = "PNG", seed: int = 0)
 
 
 @contextmanager
-def running(made: Service, access: Access = Access()) -> Iterator[tuple[str, Any]]:  # noqa: B008 - it is frozen
+def running(made: Service, access: Access = Access(), *, stop_after: float = 60) -> Iterator[tuple[str, Any]]:  # noqa: B008 - it is frozen
     """The address and the server of a service that answers on a free port of this machine."""
-    server = make_server(made, access, stop_after=60)
+    server = make_server(made, access, stop_after=stop_after)
     with socket.create_server(("127.0.0.1", 0)) as bound:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
         thread.start()

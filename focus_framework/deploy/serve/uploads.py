@@ -1,4 +1,7 @@
-"""What clients send: images in a body or as parts of a form, kept in memory alone, measured before they are decoded."""
+"""What clients send: images in a body or as parts of a form, kept in memory alone, measured before they are decoded.
+
+While OpenCV decodes a Radiance HDR, it has it in a temporary file.
+"""
 
 from __future__ import annotations
 
