@@ -234,6 +234,14 @@ def tasks_named(model: Model, task_plugin: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(named))
 
 
+def one_task(model: Model, task_plugin: str | None, done: str) -> Model:
+    """The model of the one task that ``--task-plugin`` names, or of the first; `done` is what is done with one at a time."""
+    name, *others = tasks_named(model, task_plugin)
+    if others:
+        raise ConfigError(f"one task at a time is {done}; {task_plugin} names several")
+    return model.for_task(name)
+
+
 def first_known(task_plugin: str) -> Path:
     """The file of the first checkpoint that a task knows, fetched where it is not here; says which it is."""
     from ..checkpoint.known import first_of, obtain, size_in_words

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import ConfigError
-from .common import Progress, check_named, complete_plugins, first_known, json_option, note, overwrite_option, print_json, tasks_named
+from .common import Progress, check_named, complete_plugins, first_known, json_option, note, one_task, overwrite_option, print_json
 
 if TYPE_CHECKING:
     from ..evaluation.explained import Explained
@@ -96,12 +96,7 @@ def explain(
 
 def _of_task(model: Model, task_plugin: str | None, *, own: bool) -> Model:
     """The task that is named; with `own`, of a network that has one task that one, whatever is named."""
-    if own and len(model.tasks) == 1:
-        return model
-    name, *others = tasks_named(model, task_plugin)
-    if others:
-        raise ConfigError(f"one task at a time is explained; {task_plugin} names several")
-    return model.for_task(name)
+    return model if own and len(model.tasks) == 1 else one_task(model, task_plugin, "explained")
 
 
 def _short(checkpoint: str) -> str:

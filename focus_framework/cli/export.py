@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ..errors import ConfigError
-from .common import json_option, note, print_json
+from .common import complete_plugins, json_option, note, one_task, print_json
 
 
 def _size(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -24,6 +24,12 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
 @click.command()
 @click.argument("checkpoint")
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The file to write, .onnx or .pt2.")
+@click.option(
+    "--task-plugin",
+    metavar="T",
+    shell_complete=complete_plugins("task"),
+    help="The task of a checkpoint that knows several; default: its first.",
+)
 @click.option("--format", "form", type=click.Choice(["onnx", "pt2"]), help="Default: as --out ends.")
 @click.option("--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True, help="Of weights and products.")
 @click.option(
@@ -35,6 +41,7 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
 def export(
     checkpoint: str,
     out: Path,
+    task_plugin: str | None,
     form: str | None,
     precision: str,
     size: tuple[int, int] | None,
@@ -61,7 +68,10 @@ def export(
 
     checked_call(out, precision)
     checked_size(size)
-    made = make(checkpoint, out, precision=precision, size=size, with_preprocessing=with_preprocessing, said=note)  # type: ignore[arg-type]
+    from ..inference.model import load
+
+    model = one_task(load(checkpoint, device="cpu"), task_plugin, "exported")
+    made = make(model, out, precision=precision, size=size, with_preprocessing=with_preprocessing, said=note)  # type: ignore[arg-type]
     if as_json:
         print_json(
             {"file": made.path, "report": made.report, "bytes": made.path.stat().st_size, "check": made.comparisons, "facts": made.facts}
