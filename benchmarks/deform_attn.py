@@ -2,6 +2,7 @@
 
     python benchmarks/deform_attn.py                 # CPU, two threads
     python benchmarks/deform_attn.py --clock processor  # one thread's processor time, for a machine that does other work too
+    python benchmarks/deform_attn.py --runtimes      # its plain form in other runtimes, as exported files have it, on the CPU
     python benchmarks/deform_attn.py --device cuda   # also against the one-thread-per-channel kernel in rival.cu (needs nvcc)
 
 The two sides take turns, so that whatever else the machine does meets both; figures are medians. Through `deform_attn_from_logits`,
@@ -23,6 +24,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +179,50 @@ class Rival:
         return {name: statistics.median(values) for name, values in times.items()}
 
 
+class Plain(torch.nn.Module):
+    """What an exported file has of the op."""
+
+    def __init__(self, levels: Shapes) -> None:
+        super().__init__()
+        self.levels = levels
+
+    def forward(self, value: Tensor, reference: Tensor, offsets: Tensor, logits: Tensor) -> Tensor:
+        return ops.deform_attn_from_logits(value, self.levels, reference, offsets, logits)
+
+
+def in_runtimes(inputs: Inputs, clock: str, repeats: int, threads: int) -> dict[str, float]:
+    """The least milliseconds forward: compiled, plain, and the plain form as ONNX in what is installed of onnxruntime and OpenVINO."""
+    from focus_framework.deploy.one_runtime import onnxruntime, openvino
+
+    named = {name: getattr(inputs, name).detach() for name in ("value", "reference", "offsets", "logits")}
+    given = {name: tensor.numpy() for name, tensor in named.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        file = str(Path(folder) / "op.onnx")
+        torch.onnx.export(
+            Plain(inputs.levels).eval(),
+            tuple(named.values()),
+            file,
+            dynamo=True,
+            opset_version=18,
+            input_names=list(named),
+            output_names=["probability"],
+            verbose=False,
+        )
+        installed = [runtime for runtime in (onnxruntime, openvino) if find_spec(runtime.__name__)]
+        calls = {runtime.__name__: partial(runtime(file, threads), given) for runtime in installed}
+        calls |= dict.fromkeys(("native", "reference"), inputs.run)
+        best = dict.fromkeys(calls, float("inf"))
+        for turn in range(repeats + 2):
+            for name, call in calls.items():
+                if name in ("native", "reference"):
+                    os.environ["FOCUS_OPS"] = name
+                with torch.no_grad():
+                    spent = milliseconds(call, clock)
+                if turn >= 2:
+                    best[name] = min(best[name], spent)
+    return best
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     lines = [
         "| shapes | value | plain forward | compiled | ratio | plain forward + backward | compiled | ratio |",
@@ -196,6 +243,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clock", default="wall", choices=("wall", "processor"), help="on the CPU; processor implies one thread")
+    parser.add_argument("--runtimes", action="store_true")
     parser.add_argument("--json", action="store_true", help="one JSON object in place of tables")
     arguments = parser.parse_args()
     threads = 1 if arguments.clock == "processor" else arguments.threads
@@ -204,6 +252,11 @@ def main() -> None:
     os.environ["FOCUS_OPS"] = "native"
     ops.backend(arguments.device)  # fails with the reason where there is nothing to compare
 
+    if arguments.runtimes:
+        for case in CASES:
+            found = in_runtimes(make(case, torch.float32, "cpu", arguments.batch_size), clock, arguments.repeats, threads)
+            print(case.name, {name: f"{value:.2f} ms" for name, value in found.items()}, flush=True)
+        return
     rows: list[dict[str, Any]] = []
     for case in CASES:
         for name, dtype in FULL.items():

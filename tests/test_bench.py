@@ -70,11 +70,11 @@ def test_an_exported_file_runs_in_a_process_of_its_own(tmp_path: Path, tmp_path_
     case = cases(model, [(64, 96)])[1]
     write_calls(tmp_path / "calls.npz", [arguments(case, raw=True, model=model)] * 2)
     names = [name for name in ("onnxruntime", "openvino") if find_spec(name)]
-    passes = take_turns({name: start(name, file.path, tmp_path, 1) for name in names}, 3)
+    passes = take_turns({name: start(name, file.path, tmp_path / "calls.npz", tmp_path / f"{name}.npz", 1) for name in names}, 3)
     expected = np.stack([each.numpy() for each in model.probabilities(case.prepared)])
     for name in names:
         assert len(passes[name]) == 3 and all(each["wall"] > 0 for each in passes[name])
-        for maps in read_maps(tmp_path, name):
+        for maps in read_maps(tmp_path / f"{name}.npz"):
             np.testing.assert_allclose(maps, expected, atol=1e-4)
 
 
@@ -83,7 +83,7 @@ def test_what_a_runtime_cannot_open_is_told(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_text("nothing")
     write_calls(tmp_path / "calls.npz", [{"image": np.zeros(1), "inner": np.zeros(2), "size": np.zeros(2)}])
     with pytest.raises(WeightsError, match=r"onnxruntime cannot run the network: .*model\.onnx"):
-        take_turns({"onnxruntime": start("onnxruntime", tmp_path / "model.onnx", tmp_path, 1)}, 1)
+        take_turns({"onnxruntime": start("onnxruntime", tmp_path / "model.onnx", tmp_path / "calls.npz", tmp_path / "maps.npz", 1)}, 1)
 
 
 @pytest.mark.parametrize(

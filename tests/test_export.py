@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +100,29 @@ def test_python_of_the_page_runs(made: tuple[Model, making.Export], tmp_path: Pa
     (block,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "export.md").read_text("utf-8"), re.DOTALL | re.MULTILINE)
     exec(compile(block.replace("photo.jpg", "photo.png"), "docs/export.md", "exec"), {})
     np.testing.assert_array_equal(np.asarray(Image.open("mask.png")), model.predict(image).mask)
+
+
+def test_javascript_of_the_page_runs(made: tuple[Model, making.Export], tmp_path: Path) -> None:
+    """Where `npm install -g onnxruntime-web` was done."""
+    if not shutil.which("npm"):
+        pytest.skip("npm is not installed")
+    modules = Path(subprocess.run(["npm", "root", "-g"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip())
+    if not (modules / "onnxruntime-web").is_dir():
+        pytest.skip("onnxruntime-web is not installed for node")
+    model, file = made
+    image = picture_of("shadow", 5, (64, 64))
+    (tmp_path / "node_modules").symlink_to(modules)
+    (tmp_path / "model.onnx").symlink_to(file.path)
+    image.tofile(tmp_path / "pixels.raw")
+    (block,) = re.findall(r"^```javascript\n(.*?)^```$", (ROOT / "docs" / "export.md").read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    called = """
+    import { readFileSync, writeFileSync } from "node:fs";
+    writeFileSync("map.raw", await mask(new Uint8Array(readFileSync("pixels.raw")), 64, 64, 64));
+    """
+    (tmp_path / "call.mjs").write_text(block + called, encoding="utf-8")
+    subprocess.run(["node", "call.mjs"], cwd=tmp_path, check=True)
+    found = np.fromfile(tmp_path / "map.raw", np.float32).reshape(64, 64)
+    np.testing.assert_allclose(found, model.predict(image).probability, atol=1e-4)
 
 
 def test_sampling_keeps_the_name_that_parsers_know(made: tuple[Model, making.Export]) -> None:

@@ -496,14 +496,14 @@ class TestCommands:
 
     def test_an_export_is_of_the_task_that_is_named(self, table: Summary, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         asked = ("export", str(table.best), "--out", str(tmp_path / "model.pt2"), "--size", "64", "--json", "--task-plugin")
-        assert call(*asked, "salient") == 0
-        assert json.loads(capsys.readouterr().out)["facts"]["task"]["name"] == "salient"
         for named, told in (
             ("glass", "knows the tasks shadow, salient, not 'glass'"),
             ("all", "one task at a time is exported; all names several"),
         ):
             assert call(*asked, named) == 2
             assert told in capsys.readouterr().err
+        assert call(*asked, "salient") == 0
+        assert json.loads(capsys.readouterr().out)["facts"]["task"]["name"] == "salient"
 
     def test_the_card_knows_all_tasks(self, table: Summary) -> None:
         from focus_framework.checkpoint.card import card

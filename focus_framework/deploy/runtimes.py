@@ -96,9 +96,13 @@ def bench_runtimes(
         case = Case(pictures, [model.prepare_to(picture, size, size) for picture in pictures])
         write_calls(folder / "calls.npz", [arguments(case, raw=False, model=model)])
         said("taking turns")
-        commands = {name: command(name, files.get(name, folder / "model.onnx"), folder, torch.get_num_threads()) for name in names}
+        maps = {name: folder / f"{name}.npz" for name in names}
+        commands = {
+            name: command(name, files.get(name, folder / "model.onnx"), folder / "calls.npz", maps[name], torch.get_num_threads())
+            for name in names
+        }
         passes = take_turns(commands, repeats)
-        maps = {name: read_maps(folder, name) for name in names}
+        found = {name: read_maps(path) for name, path in maps.items()}
     return {
         "device": "cpu",
         "threads": torch.get_num_threads(),
@@ -110,7 +114,7 @@ def bench_runtimes(
             name: {
                 "milliseconds": 1e3 * statistics.median(each["wall"] for each in passes[name]) / batch_size,
                 "peak_memory": passes[name][-1]["memory"],
-                "largest_difference": max(float(np.abs(a - b).max()) for a, b in zip(maps[name], maps[names[0]], strict=True)),
+                "largest_difference": max(float(np.abs(a - b).max()) for a, b in zip(found[name], found[names[0]], strict=True)),
             }
             for name in names
         },
@@ -141,16 +145,15 @@ def write_calls(path: Path, calls: Sequence[Mapping[str, NDArray[Any]]]) -> None
     np.savez(path, **numbered)
 
 
-def read_maps(folder: Path, name: str) -> list[NDArray[np.float32]]:
+def read_maps(path: Path) -> list[NDArray[np.float32]]:
     """The maps `[B, *size]` that a runtime gave for each call."""
-    with np.load(folder / f"{name}.npz") as found:
+    with np.load(path) as found:
         return [found[key] for key in found.files]
 
 
-def command(name: str, file: Path, folder: Path, threads: int) -> list[str]:
-    """Starts one runtime for `take_turns`; the calls are in ``calls.npz`` of a folder, maps are written to ``NAME.npz``."""
-    module = f"{__package__}.one_runtime"
-    return [sys.executable, "-m", module, name, str(file), str(folder / "calls.npz"), str(folder / f"{name}.npz"), str(threads)]
+def command(name: str, file: Path, calls: Path, maps: Path, threads: int) -> list[str]:
+    """Starts one runtime for `take_turns`, with the calls of `write_calls`; the maps of the first pass are written to an .npz file."""
+    return [sys.executable, "-m", f"{__package__}.one_runtime", name, *map(str, (file, calls, maps, threads))]
 
 
 def take_turns(
