@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import roc_auc_score
 
 from focus_framework import load
-from focus_framework.checkpoint.format import read_description
+from focus_framework.checkpoint.format import read_checkpoint, read_description, write_checkpoint
 from focus_framework.plugin.kit.practice import practice_pair
 from focus_framework.plugin.registry import registry
 
@@ -50,3 +54,17 @@ def test_it_finds_drawn_things_that_it_never_saw(task):
 def test_its_description_names_no_folder_of_the_machine_that_trained_it():
     for task in FACTS:
         assert '"/' not in json.dumps(read_description(WEIGHTS / f"{task}.safetensors"))
+
+
+def test_averaged_checkpoints_have_the_mean_of_their_weights(tmp_path):
+    runs = {name: tmp_path / f"{name}.safetensors" for name in ("one", "other")}
+    description, state = read_checkpoint(WEIGHTS / "shadow.safetensors")
+    del description["shared"]  # each file holds all of its tensors
+    moved = "decoder.query_content"
+    write_checkpoint(runs["one"], state, description)
+    write_checkpoint(runs["other"], {**state, moved: state[moved].float() + 1}, description)
+    command = [sys.executable, str(STARTER / "average.py"), "--out", str(tmp_path / "mean"), *map(str, runs.values())]
+    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    _, mean = read_checkpoint(tmp_path / "mean" / "best.safetensors")
+    for name, tensor in state.items():
+        assert torch.allclose(mean[name].float(), tensor.float() + 0.5 * (name == moved), atol=1e-6), name
