@@ -23,7 +23,7 @@ Whatever it is, the answer keeps these rules:
 - a call that fails leaves no file behind, and never replaces or changes a file that is not its own;
 - nothing waits for ever.
 
-A service answers with an error of one line in JSON, never with a status of 500 or above for what it was sent, and goes on with the next
+A service answers with an error of one line in JSON, never with a status of 500 or above for what it was sent, and then answers the next
 request; 0 is a connection that is closed without an answer, as it may be where what came is no HTTP or its sender is gone.
 
 In the examples `pairs/` is a folder with `images/` and `masks/`, `tiny.toml` a configuration. Several exit codes in a row belong to
