@@ -1,13 +1,14 @@
-"""One network in several runtimes: PyTorch, onnxruntime, and onnxruntime in whole numbers of 8 bits. Time, peak memory, accuracy.
+"""One network in several runtimes: PyTorch, onnxruntime, OpenVINO, and onnxruntime in whole numbers of 8 bits. Time, peak memory, accuracy.
 
     python benchmarks/runtimes.py                                     # starter-salient, practice images
     python benchmarks/runtimes.py --images DIR --masks DIR            # on one's own pairs
     python benchmarks/runtimes.py --structure                         # the network of inference.py, beside the release's way
+    python benchmarks/runtimes.py --profile                           # and where onnxruntime spends its time
 
-A process for each row and round, in turns, so that other work on the machine meets all of them alike; the best of the rounds counts.
-Every row gets the same prepared images, one at a time, and gives maps at network size. Memory is the peak of the process, with all that
-it had to load. Accuracy is the task's primary metric of these maps. Whole numbers are calibrated with other practice images of
-the task: products with weights alone are computed in them. They are worth offering where the metric loses .005 or less.
+What `focus bench --runtimes` does, with more rows: a process for each, in turns, so that other work on the machine meets all of them alike;
+the best of the repetitions counts. Every row gets the same prepared images, one at a time, and gives maps at network size. Accuracy is the
+task's primary metric of these maps. Whole numbers are calibrated with other practice images of the task; products with weights alone are
+computed in them. They are worth offering where the metric loses .005 or less.
 """
 
 from __future__ import annotations
@@ -15,33 +16,47 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
-import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partialmethod
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 LOSS = 0.005
-ROWS = ("PyTorch", "onnxruntime, fp32", "onnxruntime, int8")
-STRUCTURE = "the release's way, PyTorch"
+PYTORCH, ONNXRUNTIME, OPENVINO, STRUCTURE = "PyTorch", "onnxruntime", "OpenVINO", "the release's way, PyTorch"
 CALIBRATION = 1000  # the first number of the practice images that calibrate; those measured start at 0
+INT8: dict[str, Callable[[Any, int], bool]] = {
+    "all products with weights": lambda node, number: True,
+    "convolutions": lambda node, number: node.op_type == "Conv",
+    "the backbone": lambda node, number: _in_backbone(node),
+    "the backbone but for its first and depthwise convolutions": lambda node, number: (
+        _in_backbone(node) and number > 0 and not _group(node)
+    ),
+}
+"""What is computed in 8 bits, of the nodes with weights in their order."""
+
+
+def _in_backbone(node: Any) -> bool:
+    return any("network.encoder.backbone" in each.value for each in node.metadata_props if each.key.endswith("name_scopes"))
+
+
+def _group(node: Any) -> bool:
+    return any(each.name == "group" and each.i > 1 for each in node.attribute)
 
 
 def model_of(arguments: argparse.Namespace, *, released: bool = False):
     """The model, and for `released` the same structure as the release runs it."""
-    import torch
-
-    from focus_framework.checkpoint.description import describe
     from focus_framework.config.layers import resolve
-    from focus_framework.inference.model import Model, load
-    from focus_framework.model.build import build_network
-    from focus_framework.plugin.registry import registry
+    from focus_framework.deploy.runtimes import untrained
+    from focus_framework.inference.model import load
 
     if not arguments.structure:
         return load(arguments.checkpoint, device="cpu")
-    torch.manual_seed(0)
     options = {"embed_dim": 384, "depth": 12, "num_heads": 6, "patch_size": 14, "img_size": 518}
     settings = {
         "backbone.name": "vit",
@@ -51,9 +66,7 @@ def model_of(arguments: argparse.Namespace, *, released: bool = False):
         "preprocessing.size": 256,
         **{f"backbone.options.{key}": value for key, value in options.items()},
     }
-    config = resolve("salient", preset="paper-large", options=settings).config
-    network, entry = build_network(config, weights="none"), registry().find_task("salient")
-    return Model(config, network, describe(config, network, entry, entry.get().pairs())).eval()
+    return untrained(resolve("salient", preset="paper-large", options=settings).config)
 
 
 def pairs_of(model, arguments: argparse.Namespace):
@@ -86,32 +99,51 @@ def calls(model, pairs):
     return made
 
 
-def write_files(model, folder: Path) -> None:
-    """The network as ONNX, and the same in 8 bits."""
+def write_files(model, folder: Path, arguments: argparse.Namespace) -> dict[str, Path]:
+    """The file of each row: checkpoints, the network as ONNX, and the same in 8 bits. What is there already stays."""
+    from focus_framework.checkpoint.format import write_checkpoint
+    from focus_framework.deploy.export.making import export
+
+    files = {PYTORCH: folder / "model.safetensors", ONNXRUNTIME: folder / "model.onnx", OPENVINO: folder / "model.onnx"}
+    write_checkpoint(files[PYTORCH], model.network.state_dict(), model.description)
+    if not files[ONNXRUNTIME].exists():
+        export(model, files[ONNXRUNTIME], said=lambda text: print(text, file=sys.stderr))
+    if not find_spec("openvino"):
+        print("OpenVINO is left out: it is not installed", file=sys.stderr)
+        del files[OPENVINO]
+    if arguments.structure:
+        released = model_of(arguments, released=True)
+        files[STRUCTURE] = folder / "released.safetensors"
+        write_checkpoint(files[STRUCTURE], released.network.state_dict(), released.description)
+        return files
+    given = calls(model, practice(model, range(CALIBRATION, CALIBRATION + 16)))
+    for number, (name, chosen) in enumerate(INT8.items()):
+        file = files[f"onnxruntime, int8: {name}"] = folder / f"int8-{number}.onnx"
+        if not file.exists():
+            quantise(files[ONNXRUNTIME], file, given, chosen)
+    return files
+
+
+def quantise(whole: Path, out: Path, given: list[dict[str, Any]], chosen: Callable[[Any, int], bool]) -> None:
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-    from focus_framework.deploy.export.making import export
-
-    export(model, folder / "fp32.onnx", said=lambda text: print(text, file=sys.stderr))
-
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
-            self.left = iter(calls(model, practice(model, range(CALIBRATION, CALIBRATION + 16))))
+            self.left = iter(given)
 
         def get_next(self):
             return next(self.left, None)
 
-    graph = onnx.load(folder / "fp32.onnx").graph
+    graph = onnx.load(whole).graph
     weights = {each.name for each in graph.initializer}
-    others = [node.name for node in graph.node if node.op_type == "MatMul" and not weights & set(node.input)]
+    products = [node for node in graph.node if node.op_type in ("Conv", "MatMul", "Gemm") and weights & set(node.input)]
     quantize_static(
-        folder / "fp32.onnx",
-        folder / "int8.onnx",
+        whole,
+        out,
         Reader(),
         quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=["Conv", "MatMul", "Gemm"],
-        nodes_to_exclude=others,
+        nodes_to_quantize=[node.name for number, node in enumerate(products) if chosen(node, number)],
         per_channel=True,
         reduce_range=False,
         activation_type=QuantType.QUInt8,
@@ -119,51 +151,45 @@ def write_files(model, folder: Path) -> None:
     )
 
 
-def measure(row: str, folder: Path, arguments: argparse.Namespace) -> None:
-    """One row in this process: seconds of the quickest pass over all images, peak memory; maps go to a file."""
-    given = np.load(folder / "calls.npz")
-    made = [{name: given[f"{number}_{name}"] for name in ("image", "inner", "size")} for number in range(len(given.files) // 3)]
-    if row in (ROWS[0], STRUCTURE):
-        import torch
+def released(file: str, threads: int):
+    """A checkpoint as the release runs it: the predictions of all heads."""
+    from focus_framework.deploy.one_runtime import pytorch
+    from focus_framework.model.network import Network
 
-        torch.set_num_threads(arguments.threads)
-        model = model_of(arguments, released=row == STRUCTURE)
+    Network.forward = partialmethod(Network.forward, all_heads=True)  # type: ignore[assignment]
+    return pytorch(file, threads)
 
-        def one(call):
-            heads = model.network(torch.from_numpy(call["image"]), all_heads=row == STRUCTURE)
-            from focus_framework.inference.model import maps_at
 
-            size = tuple(call["size"].tolist())
-            logits = heads.class_logits[-1], heads.mask_logits[-1]
-            return maps_at(*logits, tuple(call["image"].shape[-2:]), tuple(call["inner"].tolist()), size, model.config.prediction).numpy()
+def command(row: str, file: Path, folder: Path, arguments: argparse.Namespace) -> list[str]:
+    from focus_framework.deploy import runtimes
 
-        context = torch.inference_mode()
-    else:
-        from contextlib import nullcontext
+    made = runtimes.command(row.partition(",")[0].lower(), file, folder / "calls.npz", folder / f"{row}.npz", arguments.threads)
+    return made if row != STRUCTURE else [sys.executable, __file__, "--released", *made[-4:]]
 
-        import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.log_severity_level = arguments.threads, 3
-        file = folder / ("fp32.onnx" if row == ROWS[1] else "int8.onnx")
-        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        context = nullcontext()
+def profile(file: Path, folder: Path, threads: int) -> None:
+    """Shares of the kinds of operations in onnxruntime's time, printed."""
+    import onnxruntime
 
-        def one(call):
-            return session.run(["probability"], call)[0]
+    from focus_framework.deploy.one_runtime import read_calls
 
-    clock = time.process_time if arguments.clock == "processor" else time.perf_counter
-    best, maps = float("inf"), []
-    with context:
-        for _ in range(arguments.repetitions + 1):  # the first pass warms up
-            begin = clock()
-            maps = [one(call)[0] for call in made]
-            best = min(best, clock() - begin)
-    np.savez(folder / f"{row}.npz", *maps)
-    # Not getrusage: what the process that started this one had counts there too.
-    told = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    peak = int(told["VmHWM"].split()[0]) / 1024
-    print(json.dumps({"seconds": best / len(made), "memory": peak}))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level, options.enable_profiling = threads, 3, True
+    options.profile_file_prefix = str(folder / "profile")
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    for call in read_calls(str(folder / "calls.npz"))[:1] * 9:
+        session.run(["probability"], call)
+    best: dict[tuple[str, str], int] = {}  # the least of the passes, because another process may interrupt a node
+    for event in json.loads(Path(session.end_profiling()).read_text()):
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            key = event["args"]["op_name"], event["name"]
+            best[key] = min(best.get(key, event["dur"]), event["dur"])
+    spent: Counter[str] = Counter()
+    for (kind, _), duration in best.items():
+        spent[kind] += duration
+    print("| operation | share of onnxruntime's time |\n|---|---:|")
+    for kind, duration in spent.most_common(12):
+        print(f"| {kind} | {duration / spent.total():.1%} |")
 
 
 def score(model, pairs, maps) -> float:
@@ -184,50 +210,47 @@ def score(model, pairs, maps) -> float:
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["--released"]:
+        from focus_framework.deploy.one_runtime import answer
+
+        file, given, found, threads = sys.argv[2:]
+        answer(lambda: released(file, int(threads)), given, found)
+        return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", default="salient")
     parser.add_argument("--structure", action="store_true")
     parser.add_argument("--images", type=Path)
     parser.add_argument("--masks", type=Path)
-    for name, value in {"count": 16, "threads": 2, "repetitions": 3, "rounds": 3}.items():
+    for name, value in {"count": 16, "threads": 2, "repetitions": 9}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--clock", choices=("wall", "processor"), default="wall")
-    parser.add_argument("--row", help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--folder", type=Path, help="Keep the files here, and use those that are there.")
     arguments = parser.parse_args()
-    if arguments.row:
-        measure(arguments.row, arguments.folder, arguments)
-        return
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        model = model_of(arguments)
-        pairs = pairs_of(model, arguments)
-        numbered = {f"{number}_{key}": array for number, call in enumerate(calls(model, pairs)) for key, array in call.items()}
-        np.savez(folder / "calls.npz", **numbered)
-        write_files(model, folder)
-        rows = (*ROWS, STRUCTURE) if arguments.structure else ROWS
-        best: dict[str, dict[str, float]] = {}
-        for _ in range(arguments.rounds):
-            for row in rows:
-                environment = os.environ | {"FOCUS_OPS": "reference" if row == STRUCTURE else "native"}
-                call = [sys.executable, *sys.argv, "--row", row, "--folder", str(folder)]
-                found = json.loads(subprocess.run(call, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout)
-                kept = best.setdefault(row, found)
-                kept.update(seconds=min(kept["seconds"], found["seconds"]), memory=max(kept["memory"], found["memory"]))
-        print("| runtime | ms an image | of PyTorch | peak MiB | primary metric | |")
-        print("|---|---:|---:|---:|---:|---|")
-        whole = None
-        for row, found in best.items():
-            value = "" if arguments.structure else score(model, pairs, list(np.load(folder / f"{row}.npz").values()))
-            whole = value if whole is None else whole
-            told = (
-                ""
-                if arguments.structure or row != ROWS[2]
-                else ("within" if abs(value - whole) <= LOSS else "more than") + f" {LOSS} of PyTorch"
-            )
-            share = found["seconds"] / best[ROWS[0]]["seconds"]
-            shown = value if value == "" else f"{value:.4f}"
-            print(f"| {row} | {1000 * found['seconds']:.1f} | {share:.2f} | {found['memory']:.0f} | {shown} | {told} |")
+        measure(arguments.folder or Path(name), arguments)
+
+
+def measure(folder: Path, arguments: argparse.Namespace) -> None:
+    from focus_framework.deploy.runtimes import read_maps, take_turns, write_calls
+
+    folder.mkdir(parents=True, exist_ok=True)
+    model = model_of(arguments)
+    pairs = pairs_of(model, arguments)
+    write_calls(folder / "calls.npz", calls(model, pairs))
+    files = write_files(model, folder, arguments)
+    commands = {row: command(row, file, folder, arguments) for row, file in files.items()}
+    environment = {row: os.environ | {"FOCUS_OPS": "reference" if row == STRUCTURE else "native"} for row in files}
+    passes = take_turns(commands, arguments.repetitions, environment)
+    milliseconds = {row: 1000 * min(each[arguments.clock] for each in passes[row]) / len(pairs) for row in files}
+    whole = STRUCTURE if arguments.structure else PYTORCH
+    print(f"| runtime | ms an image | of {whole} | peak MiB | primary metric |")
+    print("|---|---:|---:|---:|---:|")
+    for row, spent in milliseconds.items():
+        value = "" if arguments.structure else f"{score(model, pairs, [maps[0] for maps in read_maps(folder / f'{row}.npz')]):.4f}"
+        print(f"| {row} | {spent:.1f} | {spent / milliseconds[whole]:.2f} | {passes[row][-1]['memory']:.0f} | {value} |")
+    if arguments.profile:
+        profile(files[ONNXRUNTIME], folder, arguments.threads)
 
 
 if __name__ == "__main__":
