@@ -1,5 +1,6 @@
 """Practice images: deterministic, varied, well formed, and not to be solved by one cue."""
 
+import hashlib
 import subprocess
 import sys
 
@@ -9,8 +10,21 @@ import pytest
 
 from focus_framework import PluginError, Prompts, Task
 from focus_framework.evaluation.baselines import CUES, baselines, best_baseline, otsu
-from focus_framework.plugin.kit import silhouettes, textures
-from focus_framework.plugin.kit.practice import SHARES, SPLITS, moved, of_fair_share, practice_pair, scene
+from focus_framework.plugin.kit import silhouettes, textures, tiles
+from focus_framework.plugin.kit.practice import (
+    SHARES,
+    SPLITS,
+    blur,
+    grain,
+    mix,
+    moved,
+    of_fair_share,
+    paint,
+    photograph,
+    practice_pair,
+    scene,
+    stored,
+)
 from focus_framework.plugin.registry import registry
 
 TASKS = ("salient", "camouflage", "shadow", "defocus", "forgery")
@@ -39,6 +53,23 @@ def test_one_seed_gives_one_image(name):
     assert mask.dtype == bool and mask.shape == (64, 64)
     np.testing.assert_array_equal(image, again)
     np.testing.assert_array_equal(mask, mask_again)
+
+
+def test_an_image_is_the_same_in_another_process_after_other_images():
+    code = """
+import hashlib, sys
+from focus_framework.plugin.kit.practice import practice_pair
+from focus_framework.plugin.registry import registry
+for name in reversed(sys.argv[1:]):
+    for index in (5, 1, 0):
+        image, mask = practice_pair(registry().get("task", name), seed=0, split="test", index=index, size=48)
+    print(name, hashlib.sha256(image.tobytes() + mask.tobytes()).hexdigest())
+"""
+    told = subprocess.run([sys.executable, "-c", code, *TASKS], check=True, capture_output=True, text=True).stdout
+    elsewhere = dict(line.split() for line in told.splitlines())
+    for name in TASKS:
+        image, mask = pairs(name, "test", 1, size=48)[0]
+        assert elsewhere[name] == hashlib.sha256(image.tobytes() + mask.tobytes()).hexdigest(), name
 
 
 def test_every_seed_split_and_index_gives_another_image():
@@ -172,8 +203,78 @@ def test_patterns_stay_in_range_and_follow_their_coordinates():
         values = pattern(x, y)
         assert values.dtype == np.float32 and values.shape == (64, 64)
         assert values.min() >= 0 and values.max() <= 1.001 and values.std() > 0.01
-        # sines of hundreds of radians in float32: good to about 1e-4, and not the same to the last bit for every array length
-        np.testing.assert_allclose(pattern(x[:, 10:20], y[:, 10:20]), values[:, 10:20], atol=1e-3)
+        # places are not the same to the last bit for every array length, and tiles have whole tones: one of 255 may lie between
+        np.testing.assert_allclose(pattern(x[:, 10:20], y[:, 10:20]), values[:, 10:20], atol=1.5 / 255)
+
+
+@pytest.mark.parametrize("kind", tiles.KINDS)
+def test_tiles_repeat_without_a_seam(kind):
+    for number in (0, tiles.numbers(kind) - 1):
+        grey = tiles.tile(kind, number).levels[0][1:-1, 1:-1].astype(float)
+        for axis in (0, 1):
+            steps = np.abs(np.diff(grey, axis=axis)).mean(axis=1 - axis)  # from each line to the next; joints of bricks have large ones
+            around = np.abs(np.take(grey, 0, axis) - np.take(grey, -1, axis)).mean()
+            assert around < 1.5 * steps.max(), (kind, number, axis)
+    assert tiles.tile(kind, 0) is tiles.tile(kind, 0)
+
+
+def test_a_tile_seen_from_afar_is_grey_and_not_speckled():
+    x, y = textures.coordinates(64, angle=0.2)
+    tile = tiles.tile("sand", 0)
+    near, far = tile(x * 0.5, y * 0.5), tile(x * 100, y * 100)
+    assert far.std() < near.std() / 3
+    assert far.mean() == pytest.approx(near.mean(), abs=0.05)
+
+
+def test_a_tile_is_looked_up_where_it_is_asked_for():
+    tile = tiles.tile("clouds", 0)
+    grey = tile.levels[0][1:-1, 1:-1]
+    row, column = np.mgrid[100:108, 200:208]
+    u, v = ((place + 0.5) / tiles.SIDE for place in (column.astype(np.float32), row.astype(np.float32)))
+    for shift in (0, 3, -2):
+        np.testing.assert_allclose(tile(u + np.float32(shift), v), grey[100:108, 200:208] / 255, atol=0.01)
+
+
+def test_paint_is_mix_where_something_is_seen():
+    random = np.random.default_rng(0)
+    picture, light = (random.random((64, 64, 3), dtype=np.float32) for _ in range(2))
+    texture, plane = textures.any_texture(random), textures.lean(random, 64)
+    coverage = silhouettes.draw(silhouettes.place(silhouettes.blob(random), centre=(0.8, 0.6), scale=0.5), 64)
+    expected = picture + (texture(*plane) * light - picture) * coverage[..., None]
+    painted = picture.copy()
+    paint(painted, texture, plane, coverage, light=light)
+    np.testing.assert_allclose(painted, expected, atol=1e-3)
+    np.testing.assert_allclose(painted[coverage == 0], picture[coverage == 0], rtol=2e-5)
+    paint(painted, texture, plane, np.zeros_like(coverage))
+    np.testing.assert_allclose(mix(picture, light, coverage), picture + (light - picture) * coverage[..., None], atol=1e-4)
+
+
+@pytest.mark.parametrize("sigma", [1.0, 3.0, 5.0, 11.5])
+def test_a_wide_blur_is_a_gaussian(sigma):
+    thing = silhouettes.draw(silhouettes.place(silhouettes.animal(np.random.default_rng(0)), centre=(0.5, 0.5), scale=0.9), 256)
+    exact = cv2.GaussianBlur(thing, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
+    assert np.abs(blur(thing, sigma) - exact).max() < 0.03
+    assert blur(np.repeat(thing[..., None], 3, axis=2), sigma).shape == (256, 256, 3)
+
+
+def test_grain_grows_with_light_and_covers_any_size():
+    dark, bright = (np.full((96, 96, 3), level, np.float32) for level in (0.1, 0.5))
+    light = np.concatenate([dark, bright, np.ones_like(dark)])
+    image = photograph(np.random.default_rng(1), light, noise=0.03).astype(float)
+    below, above = (np.diff(image[rows], axis=1).std() for rows in (slice(0, 96), slice(96, 192)))
+    assert 1.2 * below < above < 3 * below
+    wide = grain(np.random.default_rng(0), 700, 2000)
+    assert wide.shape == (700, 2000, 3)
+    assert wide.mean() == pytest.approx(0, abs=0.01) and wide.std() == pytest.approx(1, abs=0.01)
+
+
+def test_stored_images_keep_their_look():
+    image = pairs("salient", "train", 1)[0][0]
+    random = np.random.default_rng(0)
+    files = [stored(random, image) for _ in range(24)]
+    untouched = sum(np.array_equal(file, image) for file in files)
+    assert 0 < untouched < 15
+    assert max(np.abs(file.astype(float) - image).mean() for file in files) < 12
 
 
 @pytest.mark.parametrize("kind", silhouettes.SILHOUETTES)

@@ -48,9 +48,10 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
     The cue: the thing wears the texture of its surroundings, but its pattern runs another way or is finer or coarser, and it
     breaks off at the outline, where a faint edge of shade shows that something has a body.
     """
+    import cv2
     import numpy as np
 
-    from focus_framework.plugin.kit.practice import blur, light_gradient, mix, moved, of_fair_share, photograph
+    from focus_framework.plugin.kit.practice import blur, each, light_gradient, mix, moved, of_fair_share, photograph, stored
     from focus_framework.plugin.kit.silhouettes import any_silhouette, draw, place
     from focus_framework.plugin.kit.textures import any_texture, coordinates
 
@@ -60,7 +61,7 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
     scale = random.choice([0.55, 0.7, 1.0, 1.4, 1.7])
     ground = skin(*coordinates(size, angle=angle, shift=shift))
     body = skin(*coordinates(size, angle=angle + turn, scale=scale, shift=random.uniform(0, 32, 2)))
-    body *= ground.mean(axis=(0, 1)) / np.maximum(body.mean(axis=(0, 1)), 1e-3)  # no tone gives it away
+    body = cv2.multiply(body, np.divide(cv2.mean(ground), np.maximum(cv2.mean(body), 1e-3)))  # no tone gives it away
 
     def thing() -> np.ndarray:
         centre, lean = random.uniform(0.25, 0.75, 2), random.normal(0, 0.4)
@@ -70,5 +71,5 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
     relief = blur(coverage, size * 0.02)
     lit = random.uniform(0.5, 1.0) * (relief - moved(relief, down=size // 50 + 1, right=size // 70 + 1))  # from above left
     edge = random.uniform(0.4, 0.8) * np.abs(coverage - blur(coverage, size * 0.01))
-    picture = mix(ground, body, coverage) * (1 + lit - edge)[..., None] * light_gradient(random, size)[..., None]
-    return photograph(random, picture, noise=random.uniform(0.002, 0.015)), coverage > 0.5
+    picture = mix(ground, body, coverage) * each((1 + lit - edge) * light_gradient(random, size))
+    return stored(random, photograph(random, picture, noise=random.uniform(0.002, 0.02))), coverage > 0.5

@@ -51,7 +51,7 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
     """
     import numpy as np
 
-    from focus_framework.plugin.kit.practice import blur, mix, of_fair_share, photograph, scene
+    from focus_framework.plugin.kit.practice import blur, mix, of_fair_share, photograph, scene, stored
     from focus_framework.plugin.kit.silhouettes import any_silhouette, draw, place
 
     def thing() -> np.ndarray:
@@ -73,10 +73,10 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
             coverage = of_fair_share(thing)
             picture, mask = mix(blur(ground, widest), surface, coverage), coverage > 0.5
         else:
-            visible = of_fair_share(lambda: 1 - np.max([thing() for _ in range(3)], axis=0))
+            visible = of_fair_share(lambda: 1 - np.maximum(np.maximum(thing(), thing()), thing()))
             hidden = blur(1 - visible, widest)
             picture, mask = mix(ground, blur(surface, widest), hidden), hidden < 0.2
-    return photograph(random, picture, noise=random.uniform(0.002, 0.01)), mask
+    return stored(random, photograph(random, picture, noise=random.uniform(0.002, 0.01))), mask
 
 
 def receding(random: np.random.Generator, ground: np.ndarray, widest: float) -> PracticePair:
@@ -84,10 +84,11 @@ def receding(random: np.random.Generator, ground: np.ndarray, widest: float) -> 
     focus [size, size]."""
     import numpy as np
 
-    from focus_framework.plugin.kit.practice import blur, of_fair_share
+    from focus_framework.plugin.kit.practice import blur, each, of_fair_share
+    from focus_framework.plugin.kit.textures import centres
 
     size = len(ground)
-    y, x = (np.mgrid[0:size, 0:size].astype(np.float32) + 0.5) / size - 0.5
+    x, y = centres(size)
     angle = random.normal(0, 0.5)
     depth = np.float32(np.cos(angle)) * y + np.float32(np.sin(angle)) * x
     tolerance = 0.12  # of the widest blur; below it the eye calls an edge sharp
@@ -103,5 +104,5 @@ def receding(random: np.random.Generator, ground: np.ndarray, widest: float) -> 
     picture = np.zeros_like(ground)
     for level, before, after in zip(levels, [-1, *levels[:-1]], [*levels[1:], 2], strict=True):
         weight = np.minimum((out_of_focus - before) / (level - before), (after - out_of_focus) / (after - level))
-        picture += blur(ground, widest * level) * np.clip(weight, 0, 1)[..., None]
+        picture += blur(ground, widest * level) * each(np.clip(weight, 0, 1))
     return picture, mask

@@ -47,10 +47,11 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
     The cue: what the region went through before it was pasted in, told by its grain, the blocks of its compression or the
     smoothness of enlargement. Host and donor may be the same place, and honest things lie about in both.
     """
+    import cv2
     import numpy as np
 
     from focus_framework.plugin.kit.practice import blur, jpeg, mix, of_fair_share, scene
-    from focus_framework.plugin.kit.silhouettes import any_silhouette, draw, place
+    from focus_framework.plugin.kit.silhouettes import any_silhouette, draw, fill, place
 
     def region() -> np.ndarray:
         centre, scale = random.uniform(0.2, 0.8, 2), random.uniform(0.4, 0.9)
@@ -65,12 +66,11 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
     coverage = of_fair_share(region)
     seam = blur(coverage, random.uniform(0, 0.8))
     below, above = processed(random, host, first), processed(random, donor, second)
-    picture = below.astype(np.float32)
-    for _ in range(random.integers(2, 6)):  # blown-out lights and black holes are honest, though they hold no grain
+    for _ in range(random.integers(3, 7)):  # blown-out lights and black holes are honest, though they hold no grain
         outline = place(any_silhouette(random), centre=random.random(2), scale=random.uniform(0.35, 0.7), angle=random.uniform(0, 6))
-        picture = mix(picture, np.full_like(picture, random.choice([0, 255])), draw(outline, size))
-    picture = mix(picture, above.astype(np.float32), seam)
-    image = np.round(picture).astype(np.uint8)
+        fill(below, outline, int(random.choice([0, 255])))
+    picture = mix(below.astype(np.float32), above.astype(np.float32), seam)
+    image = np.asarray(cv2.convertScaleAbs(picture), np.uint8)
     return image if random.random() < 0.5 else jpeg(image, int(random.integers(92, 99))), coverage > 0.5
 
 
@@ -83,9 +83,9 @@ def processed(random: np.random.Generator, light: np.ndarray, history: str) -> n
     if history == "clean":
         return photograph(random, light, noise=random.uniform(0.002, 0.006))
     if history == "grainy":
-        return photograph(random, light, noise=random.uniform(0.05, 0.1))
+        return photograph(random, light, noise=random.uniform(0.035, 0.07))
     if history == "compressed":
         return photograph(random, light, noise=random.uniform(0.005, 0.02), quality=int(random.integers(8, 20)))
     size, part = len(light), random.uniform(0.3, 0.5)
-    small = photograph(random, light[: int(part * size), : int(part * size)], noise=random.uniform(0.05, 0.1))
+    small = photograph(random, light[: int(part * size), : int(part * size)], noise=random.uniform(0.035, 0.07))
     return cv2.resize(small, (size, size), interpolation=cv2.INTER_CUBIC)

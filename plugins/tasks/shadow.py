@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from focus_framework.plugin.kit import PracticePair
     from focus_framework.plugin.kit.silhouettes import Silhouette
+    from focus_framework.plugin.kit.textures import Texture
 
 
 @hookimpl
@@ -50,19 +51,20 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
     The cue: the light goes down and takes on the colour of the sky, while the ground's pattern goes on below. Dark or blue paint
     changes the pattern instead, and dark things hide it; they lie in shadow and out of it.
     """
+    import cv2
     import numpy as np
 
-    from focus_framework.plugin.kit.practice import light_gradient, mix, of_fair_share, photograph
+    from focus_framework.plugin.kit.practice import light_gradient, of_fair_share, paint, photograph, stored
+    from focus_framework.plugin.kit.silhouettes import draw
     from focus_framework.plugin.kit.textures import colour, lean
 
     plane = lean(random, size, tilt=random.choice([0.0, 0.4, 0.8]))
-    ground = surface(random, plane, value=(0.4, 0.9), hue=(0.0, 0.45) if random.random() < 0.85 else (0.45, 1.0))
-    ground = mix(
-        ground, surface(random, plane, value=(0.4, 0.9), hue=(0.5, 0.7), saturation=(0.2, 0.7)), lying(random, size)
-    )  # lit, though blue
+    ground = surface(random, value=(0.4, 0.9), hue=(0.0, 0.45) if random.random() < 0.85 else (0.45, 1.0))(*plane)
+    blue = surface(random, value=(0.4, 0.9), hue=(0.5, 0.7), saturation=(0.2, 0.7))
+    paint(ground, blue, plane, draw(lying(random), size))  # lit, though blue
     if random.random() < 0.25:
-        ground = mix(ground, surface(random, plane, value=(0.03, 0.12)), lying(random, size))  # lit, though dark
-    things = np.max([lying(random, size) for _ in range(random.integers(1, 3))], axis=0)
+        paint(ground, surface(random, value=(0.03, 0.12)), plane, draw(lying(random), size))  # lit, though dark
+    things = draw([part for _ in range(random.integers(1, 3)) for part in lying(random)], size)
     toward = random.choice([-1, 1]) * random.uniform(0.4, np.pi - 0.4)  # never along the feet, where it would be a line
     throw = random.uniform(0.5, 1.2) * np.array([np.cos(toward), np.sin(toward)])
     casters: list[Caster] = []
@@ -81,34 +83,34 @@ def practice(random: np.random.Generator, size: int) -> PracticePair:
         mask &= upright < 0.5
 
     sky = colour(random.normal(0.6, 0.03), random.uniform(0.45, 0.65), random.uniform(0.3, 0.4))
-    sun = colour(random.normal(0.11, 0.02), random.uniform(0.1, 0.3), 1.0) * light_gradient(random, size, darkest=0.7)[..., None]
-    picture = ground * (sky + sun * (1 - shadow[..., None]))
-    picture = mix(picture, surface(random, plane, value=(0.02, 0.12)) * (sky + sun), things)
-    quality = None if random.random() < 0.5 else int(random.integers(60, 96))
-    return photograph(random, picture, noise=random.uniform(0.002, 0.008), quality=quality), mask
+    sun = colour(random.normal(0.11, 0.02), random.uniform(0.1, 0.3), 1.0)
+    lamp = light_gradient(random, size, darkest=0.7)
+    lit, shaded = (cv2.merge([float(a) + float(b) * part for a, b in zip(sky, sun, strict=True)]) for part in (lamp, lamp * (1 - shadow)))
+    picture = ground * shaded
+    paint(picture, surface(random, value=(0.02, 0.12)), plane, things, light=lit)
+    return stored(random, photograph(random, picture, noise=random.uniform(0.002, 0.015))), mask
 
 
 def surface(
     random: np.random.Generator,
-    plane: tuple[np.ndarray, np.ndarray],
     *,
     value: tuple[float, float],
     hue: tuple[float, float] = (0.0, 0.45),
     saturation: tuple[float, float] = (0.0, 0.5),
-) -> np.ndarray:
-    """What a surface of those ranges of colour sends back of white light [size, size, 3]."""
+) -> Texture:
+    """A surface of those ranges of colour."""
     from focus_framework.plugin.kit.textures import any_texture
 
     chance = {"hue": random.uniform(*hue), "saturation": random.uniform(*saturation), "contrast": random.uniform(0.1, 0.5)}
-    return any_texture(random, value=random.uniform(*value), **chance)(*plane)
+    return any_texture(random, value=random.uniform(*value), **chance)
 
 
-def lying(random: np.random.Generator, size: int) -> np.ndarray:
-    """Coverage [size, size] of something that lies anywhere."""
-    from focus_framework.plugin.kit.silhouettes import any_silhouette, draw, place
+def lying(random: np.random.Generator) -> Silhouette:
+    """Something that lies anywhere in the image."""
+    from focus_framework.plugin.kit.silhouettes import any_silhouette, place
 
     outline = any_silhouette(random, bulky=True)
-    return draw(place(outline, centre=random.random(2), scale=random.uniform(0.4, 0.9), angle=random.uniform(0, 6)), size)
+    return place(outline, centre=random.random(2), scale=random.uniform(0.4, 0.9), angle=random.uniform(0, 6))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,17 +141,19 @@ class Caster:
     def shadow(self, size: int, *, softness: float = 0.0) -> np.ndarray:
         """How much of the lamp it hides [size, size], 0 to 1. Its outline blurs by `softness` of the image in proportion to
         the distance from the foot, as the sun is a disc."""
+        import cv2
         import numpy as np
 
         from focus_framework.plugin.kit.practice import blur
         from focus_framework.plugin.kit.silhouettes import draw
+        from focus_framework.plugin.kit.textures import centres
 
         laid = [self.foot + self.height * (part * [1, 0] + (0.5 - part[:, 1:]) * self.throw) for part in self.outline]
         sharp = draw(laid, size)
         if not softness:
             return sharp
-        y, x = (np.mgrid[0:size, 0:size].astype(np.float32) + 0.5) / size
-        a, b = (self.throw / (self.height * (self.throw**2).sum())).astype(np.float32)
-        away = np.clip((x - np.float32(self.foot[0])) * a + (y - np.float32(self.foot[1])) * b, 0, 1)
+        x, y = centres(size)
+        a, b = (self.throw / (self.height * (self.throw**2).sum())).tolist()
+        away = np.clip(cv2.addWeighted(x, a, y, b, (0.5 - self.foot[0]) * a + (0.5 - self.foot[1]) * b), 0, 1)
         near, middle, far = (blur(sharp, size * (0.002 + softness * distance)) for distance in (0, 0.5, 1))
-        return np.where(away < 0.5, near + 2 * away * (middle - near), middle + (2 * away - 1) * (far - middle))
+        return middle + np.maximum(1 - 2 * away, 0) * (near - middle) + np.maximum(2 * away - 1, 0) * (far - middle)

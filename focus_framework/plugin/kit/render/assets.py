@@ -23,7 +23,7 @@ INDOORS = ("apartment", "bridge", "esplanade", "hall", "lab", "lobby", "studio",
 
 def surface(name: str) -> Array:
     """A photographed surface `[384, 384, 3]` uint8 RGB that repeats without a seam."""
-    return _surface(name, left_out("surfaces"))
+    return _scrambled(name) if left_out("surfaces") else photographed(name)
 
 
 def panorama(name: str) -> Array:
@@ -33,9 +33,14 @@ def panorama(name: str) -> Array:
 
 
 @cache
-def _surface(name: str, noise: bool) -> Array:
-    image = _read(FOLDER / "surfaces" / f"{name}.jpg")
-    return scrambled(image, name) if noise else image
+def photographed(name: str) -> Array:
+    """The same as `surface`, whatever is left out."""
+    return _read(FOLDER / "surfaces" / f"{name}.jpg")
+
+
+@cache
+def _scrambled(name: str) -> Array:
+    return scrambled(photographed(name), name)
 
 
 @cache
