@@ -27,7 +27,7 @@ def offer(monkeypatch: pytest.MonkeyPatch, **functions: object) -> None:
     vars(module).update(functions)
     monkeypatch.setitem(sys.modules, "offers", module)
     points = EntryPoints(EntryPoint(NAME, f"offers:{function}", installed.GROUP) for function in functions)
-    monkeypatch.setattr(installed, "entry_points", lambda **how: points.select(**how))
+    monkeypatch.setattr(installed, "entry_points_of", lambda group: [("offers", "1", point) for point in points.select(group=group)])
 
 
 def test_pretrained_takes_the_installed_file_with_its_mean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from ..errors import ConfigError, WeightsError
 from ..files.atomic import replacing
+from ..plugin.interfaces import HUB
 from .download import OnBytes, download
 from .home import home, writing_home
 
@@ -28,7 +28,7 @@ class UnreachableError(WeightsError):
 
 def parse(reference: str) -> tuple[str, str]:
     """Repository and revision of ``hf://owner/name@revision``. Raises `ConfigError`."""
-    match = re.fullmatch(r"hf://([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?", reference)
+    match = HUB.fullmatch(reference)
     if not match:
         raise ConfigError(f"{reference!r} is not a name on the hub; write hf://owner/name, e.g. hf://geshang/focus_large_sd")
     return match[1], match[2] or REVISION

@@ -11,6 +11,7 @@ from typing import Any
 from filelock import FileLock
 
 from ..errors import WeightsError, did_you_mean
+from ..files.reading import problem
 from ..plugin.checkpoints import KnownCheckpoint, checkpoints_of, known_checkpoints
 from ..plugin.interfaces import Checkpoint
 from ..plugin.registry import Entry, registry
@@ -57,8 +58,8 @@ def first_of(task: Entry) -> KnownCheckpoint:
 def place_of(checkpoint: Checkpoint) -> Place:
     """Where it is; nobody is asked and nothing is fetched."""
     if not checkpoint.reference.startswith(PREFIX):
-        path = Path(checkpoint.reference)
-        return Place(path if path.is_file() else None, path.is_file())
+        path = None if problem(checkpoint.reference) else Path(checkpoint.reference)
+        return Place(path, path is not None)
     imported = _imported(checkpoint)
     if imported.is_file():
         return Place(imported, True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import FocusError
 from .calls import calling, reason
-from .interfaces import Checkpoint
+from .interfaces import Checkpoint, wrong_in
 from .registry import Entry, entry_points_of, registry
 
 GROUP = "focus_framework.checkpoints"
@@ -88,8 +87,4 @@ def _offered() -> tuple[list[KnownCheckpoint], list[BrokenCheckpoint]]:
 def _problem(offered: object) -> str:
     if not isinstance(offered, Checkpoint):
         return f"an entry point of {GROUP} leads to Checkpoint(...) descriptions, this one to {type(offered).__name__}"
-    if not offered.task:
-        return f"checkpoint {offered.name} does not say its task"
-    if not re.fullmatch(r"\w[\w.-]*", offered.name):
-        return f"{offered.name!r} is no name for a checkpoint; use letters, digits, '-', '_' and '.'"
-    return ""
+    return wrong_in(offered) or ("" if offered.task else f"checkpoint {offered.name} does not say its task")

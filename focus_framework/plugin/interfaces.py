@@ -7,8 +7,10 @@ later is described by the protocols below; their tensors are named `[B, C, H, W]
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from ..errors import ConfigError, PluginError
@@ -21,6 +23,8 @@ METRICS = (
     "s_measure", "e_measure_mean", "e_measure_max", "e_measure_adaptive", "weighted_f",
     "f_beta_mean", "f_beta_max", "f_beta_adaptive", "mae", "ber", "f1", "auc", "iou",
 )  # fmt: skip
+HUB = re.compile(r"(?a)hf://((?![^@\s]*(?:--|\.\.))\w(?:[\w.-]*\w)?/\w(?:[\w.-]*\w)?)(?:@([\w./-]+))?")
+"""A repository of the Hugging Face hub and, if given, its revision."""
 LOWER_IS_BETTER = frozenset({"mae", "ber"})
 
 T = TypeVar("T")
@@ -149,6 +153,30 @@ class Checkpoint:
     data_licence: str = ""
     """Terms of what it was trained on."""
     figures: Sequence[Figures] = ()
+
+
+def wrong_in(checkpoint: Checkpoint) -> str:
+    """What is wrong with the first field of a description that is not what it must be; empty where nothing is."""
+    for field_name in ("name", "title", "reference", "task", "sha256", "licence", "weights_licence", "data_licence"):
+        if not isinstance(value := getattr(checkpoint, field_name), str):
+            return f"its {field_name} is {value!r:.60}, it must be a text"
+    if not re.fullmatch(r"\w[\w.-]*", checkpoint.name):
+        return f"{checkpoint.name!r:.60} is no name for a checkpoint; use letters, digits, '-', '_' and '.'"
+    if checkpoint.reference.startswith("hf://") and not HUB.fullmatch(checkpoint.reference):
+        return f"its reference is {checkpoint.reference!r:.60}, a name on the hub is hf://owner/name"
+    if checkpoint.sha256 and not re.fullmatch(r"[0-9a-f]{64}", checkpoint.sha256):
+        return f"its sha256 is {checkpoint.sha256!r:.60}, it must be 64 hexadecimal digits"
+    if type(checkpoint.size) is not int or checkpoint.size < 0:
+        return f"its size is {checkpoint.size!r:.60}, it must be a number of bytes"
+    if not isinstance(checkpoint.figures, list | tuple) or not all(map(_is_figures, checkpoint.figures)):
+        return f"its figures are {checkpoint.figures!r:.60}, they must be a list of Figures(...)"
+    return ""
+
+
+def _is_figures(one: object) -> bool:
+    if not isinstance(one, Figures) or not all(isinstance(text, str) for text in (one.data, one.protocol, one.source)):
+        return False
+    return isinstance(one.metrics, Mapping) and all(type(value) in (int, float) and isfinite(value) for value in one.metrics.values())
 
 
 PracticePair: TypeAlias = "tuple[np.ndarray, np.ndarray]"

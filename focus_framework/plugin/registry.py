@@ -26,7 +26,7 @@ from ..errors import ConfigError, FocusError, PluginError, did_you_mean
 from . import hookspecs
 from .calls import calling, reason
 from .hookspecs import PROJECT
-from .interfaces import Backbone, Checkpoint, Conditioner, Dataset, Description, Enhancer, Prompts, Refiner, Task, resolve
+from .interfaces import Backbone, Checkpoint, Conditioner, Dataset, Description, Enhancer, Prompts, Refiner, Task, resolve, wrong_in
 
 logger = logging.getLogger(__name__)
 
@@ -331,6 +331,8 @@ def _fields(described: Description) -> dict[str, tuple[object, str]]:
     for name, given, kind in (("datasets", described.datasets, Dataset), ("checkpoints", described.checkpoints, Checkpoint)):
         right = isinstance(given, list | tuple) and all(isinstance(one, kind) for one in given)
         fields[name] = given, "" if right else f"a list of {kind.__name__}(...)"
+    if not fields["checkpoints"][1] and (flaw := next(filter(None, map(wrong_in, described.checkpoints)), "")):
+        fields["checkpoints"] = described.checkpoints, f"a list of right ones: {flaw}"
     other, settings = described.other_prompts, described.defaults
     fields["other_prompts"] = (
         other,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from . import broken_plugins, calls, checkpoints, exports, pictures, surroundings, uploads
+from . import broken_plugins, calls, checkpoints, exports, pictures, starters, surroundings, uploads
 from .case import Case
 from .uploads import Upload
 
@@ -32,7 +32,7 @@ several cases of it; 0 is among them where a case may also be right.
 
 
 def cases() -> list[Case]:
-    return [case for source in (calls, pictures, checkpoints, exports, broken_plugins, surroundings) for case in source.cases()]
+    return [case for source in (calls, pictures, checkpoints, exports, broken_plugins, starters, surroundings) for case in source.cases()]
 
 
 def render(every: Iterable[Case | Upload]) -> str:

@@ -17,7 +17,16 @@ from .house import House
 from .uploads import Upload
 
 WANTED = os.environ.get("OUTSIDER", "a share")
-SHARE = {"wrong calls": 1, "checkpoints": 2, "images and masks": 8, "exported files": 2, "uploads": 2, "plugins": 10, "surroundings": 3}
+SHARE = {
+    "wrong calls": 1,
+    "checkpoints": 2,
+    "images and masks": 8,
+    "exported files": 2,
+    "uploads": 2,
+    "plugins": 10,
+    "starters": 6,
+    "surroundings": 3,
+}
 """Of so many kinds of a group one is in the short form, with its first case."""
 
 

@@ -24,6 +24,8 @@ from typing import Any
 
 MEMORY = 12 << 30
 """Bytes of address space that a call may have: what asks for more shall be told so, not by the machine."""
+LONELY = 300.0
+"""Seconds for which it waits for its first client."""
 
 
 def main(path: str) -> None:
@@ -34,7 +36,8 @@ def main(path: str) -> None:
     listener.listen()
     Path(path + ".new").rename(path)
     clients: set[int] = set()
-    while True:
+    last = time.monotonic() + LONELY
+    while clients or time.monotonic() < last:  # who has started it may have given up
         ready = select.select([listener], [], [], 0.5)[0]
         while clients and (ended := os.waitpid(-1, os.WNOHANG)[0]):
             clients.discard(ended)
