@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from focus_framework.checkpoint.format import SHARED, read_checkpoint, write_checkpoint
+from focus_framework.checkpoint.format import read_checkpoint, write_checkpoint
 from focus_framework.checkpoint.loading import locate
 
 
@@ -38,8 +38,7 @@ def main() -> None:
     options = parser.parse_args()
     opened = [read_checkpoint(locate(reference)[0]) for reference in options.checkpoints]
     options.out.mkdir(parents=True, exist_ok=True)
-    description = {key: value for key, value in opened[-1][0].items() if key != SHARED}  # all tensors are in the new file
-    write_checkpoint(options.out / "best.safetensors", mean([state for _, state in opened]), description)
+    write_checkpoint(options.out / "best.safetensors", mean([state for _, state in opened]), opened[-1][0])
 
 
 if __name__ == "__main__":

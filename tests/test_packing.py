@@ -53,6 +53,14 @@ def test_packed_checkpoints_give_nearly_the_same_maps(parts: dict[str, Path], tm
     assert read_shapes(packed["shadow"]) == read_shapes(parts["shadow"])
 
 
+def test_what_was_read_with_a_shared_file_is_written_whole(parts: dict[str, Path], tmp_path: Path) -> None:
+    packed = pack(parts, tmp_path / "packed", shared="shared.safetensors", prefix="encoder.")
+    model = load(packed["shadow"])
+    write_checkpoint(tmp_path / "alone" / "model.safetensors", model.network.state_dict(), model.description)
+    again = load(tmp_path / "alone" / "model.safetensors")  # nothing lies beside it
+    assert all(torch.equal(a, b) for a, b in zip(again.network.state_dict().values(), model.network.state_dict().values(), strict=True))
+
+
 def test_the_shared_file_stays_as_it_is_for_what_is_packed_later(parts: dict[str, Path], tmp_path: Path) -> None:
     packed = pack(parts, tmp_path / "packed", shared="shared.safetensors", prefix="encoder.")
     shared = tmp_path / "packed" / "shared.safetensors"

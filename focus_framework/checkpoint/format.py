@@ -53,13 +53,14 @@ def write_checkpoint(path: str | Path, state: Mapping[str, Tensor], description:
 
 
 def read_checkpoint(path: str | Path, device: str = "cpu") -> tuple[Description, dict[str, Tensor]]:
-    """The description and the tensors. Raises `WeightsError` where the file is not a whole checkpoint of this framework."""
+    """The description and the tensors, those of a shared file among them, which the description then does not mention. Raises
+    `WeightsError` where the file is not a whole checkpoint of this framework."""
     with _opened(path, device) as file:
         description = _description(path, file.metadata())
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dictionary)
-    if SHARED in description:
-        prefix = str(description[SHARED].get("prefix", ""))
-        with _opened(_shared_file(path, description[SHARED]), device) as file:
+    if shared := description.pop(SHARED, None):
+        prefix = str(shared.get("prefix", ""))
+        with _opened(_shared_file(path, shared), device) as file:
             state |= {prefix + name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     return description, state
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..checkpoint.card import CARD_NAME, IMAGES_NAME, WEIGHTS_NAME, card
-from ..checkpoint.format import SHARED, Description, read_checkpoint, read_description, write_checkpoint
+from ..checkpoint.format import Description, read_checkpoint, read_description, write_checkpoint
 from ..checkpoint.hub import PREFIX, parse, reason
 from ..checkpoint.importing import is_released
 from ..checkpoint.portable import portable
@@ -73,7 +73,7 @@ def _commit(
     that tells nothing of this machine."""
     from huggingface_hub import CommitOperationAdd, HfApi
 
-    told = portable({key: value for key, value in description.items() if key != SHARED})
+    told = portable(description)
     write_checkpoint(folder / WEIGHTS_NAME, state, told)
     operations = [
         CommitOperationAdd(WEIGHTS_NAME, str(folder / WEIGHTS_NAME)),
