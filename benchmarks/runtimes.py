@@ -107,7 +107,8 @@ def write_files(model, folder: Path, arguments: argparse.Namespace) -> dict[str,
     files = {PYTORCH: folder / "model.safetensors", ONNXRUNTIME: folder / "model.onnx", OPENVINO: folder / "model.onnx"}
     write_checkpoint(files[PYTORCH], model.network.state_dict(), model.description)
     if not files[ONNXRUNTIME].exists():
-        export(model, files[ONNXRUNTIME], said=lambda text: print(text, file=sys.stderr))
+        make = write_unchecked if arguments.structure else export
+        make(model, files[ONNXRUNTIME], said=lambda text: print(text, file=sys.stderr))
     if not find_spec("openvino"):
         print("OpenVINO is left out: it is not installed", file=sys.stderr)
         del files[OPENVINO]
@@ -122,6 +123,20 @@ def write_files(model, folder: Path, arguments: argparse.Namespace) -> dict[str,
         if not file.exists():
             quantise(files[ONNXRUNTIME], file, given, chosen)
     return files
+
+
+def write_unchecked(model, out: Path, *, said: Callable[[str], None]) -> None:
+    """The file of a network with random weights, of a fixed size. Many of its attention masks lie at their threshold, where rounding
+    decides, so that its maps are no measure of the file and `export` would refuse it."""
+    from focus_framework.deploy.export.facts import facts_of
+    from focus_framework.deploy.export.graph import trace
+    from focus_framework.deploy.export.writing import write_onnx
+
+    side = model.config.preprocessing.size
+    said("tracing the network")
+    program = trace(model, size=(side, side), raw=False)
+    facts = facts_of(model, form="onnx", precision="fp32", size=(side, side), raw=False)
+    write_onnx(out, program, facts, half=False, plugins={"backbone": model.config.backbone.name, "enhancer": model.config.enhancer.name})
 
 
 def quantise(whole: Path, out: Path, given: list[dict[str, Any]], chosen: Callable[[Any, int], bool]) -> None:
