@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import sys
 from dataclasses import replace
 from itertools import islice
 
@@ -15,6 +17,7 @@ from focus_framework.data.dataset import Images, PairImages, PracticeImages, Tra
 from focus_framework.data.pairs import find_pairs
 from focus_framework.errors import DataError
 from focus_framework.plugin.interfaces import Prompts, Task
+from focus_framework.plugin.registry import registry
 
 RECIPES = ("none", "plain", "paper", "release")
 
@@ -57,6 +60,23 @@ def test_neither_workers_nor_a_restart_nor_other_randomness_change_a_step(recipe
     assert all(same(a, b) for a, b in zip(whole, workers, strict=True))
     assert all(same(a, b) for a, b in zip(whole[5:], later, strict=True))
     assert not same(whole[0], next(batches(samples(recipe, seed=1), batch_size=3)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are not forked")
+def test_workers_know_a_task_from_a_file_however_python_starts_processes(tmp_path):
+    (tmp_path / "own_task.py").write_text(
+        "import numpy as np\nfrom focus_framework import Prompts, Task\n"
+        "def practice(random, size):\n    return np.zeros((size, size, 3), np.uint8), np.arange(size * size).reshape(size, size) < 99\n"
+        "task = Task(name='own', title='Own', prompts=Prompts('a', 'b'), metrics=['mae'], primary_metric='mae', practice=practice)\n"
+    )
+    task = registry().find_task(f"{tmp_path / 'own_task.py'}:task").get()
+    usual = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("forkserver", force=True)  # as from Python 3.14 on
+    try:
+        batch = next(batches(samples(task=task), batch_size=2, workers=1))
+    finally:
+        multiprocessing.set_start_method(usual, force=True)
+    assert batch["image"].shape == (2, 3, 32, 32)
 
 
 def test_processes_share_a_step_between_them():

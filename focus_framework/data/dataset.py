@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import signal
+import sys
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -266,6 +267,11 @@ class _Batches(Dataset[Any]):
         raise AssertionError("unreachable")
 
 
+FORK = "fork" if sys.platform == "linux" else None
+"""How processes that read are started: with all that this one has imported, tasks from files included. What Linux did by itself up to
+Python 3.13; elsewhere forking is not safe, and the system's own way is taken."""
+
+
 def batches(
     samples: Numbered,
     *,
@@ -292,6 +298,7 @@ def batches(
         batch_size=None,
         sampler=numbers,
         num_workers=workers,
+        multiprocessing_context=FORK if workers else None,
         pin_memory=pin_memory,
         worker_init_fn=_leave_signals_to_the_parent,
         generator=own,
