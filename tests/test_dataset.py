@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from focus_framework.data import dataset
 from focus_framework.data.augment import IGNORE, PADDING, Augmentation, change_colour
 from focus_framework.data.dataset import Images, PairImages, PracticeImages, TrainingSamples, batches
 from focus_framework.data.pairs import find_pairs
@@ -62,21 +63,30 @@ def test_neither_workers_nor_a_restart_nor_other_randomness_change_a_step(recipe
     assert not same(whole[0], next(batches(samples(recipe, seed=1), batch_size=3)))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are not forked")
-def test_workers_know_a_task_from_a_file_however_python_starts_processes(tmp_path):
+@pytest.mark.parametrize(
+    "start",
+    [
+        pytest.param("forkserver", marks=pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are not forked")),
+        "spawn",
+    ],
+)
+def test_workers_know_a_task_from_a_file_however_python_starts_processes(start, tmp_path, monkeypatch):
+    """forkserver is usual on Linux from Python 3.14 on, spawn on macOS and Windows; functions without a name travel by neither."""
     (tmp_path / "own_task.py").write_text(
         "import numpy as np\nfrom focus_framework import Prompts, Task\n"
-        "def practice(random, size):\n    return np.zeros((size, size, 3), np.uint8), np.arange(size * size).reshape(size, size) < 99\n"
+        "practice = lambda random, size: (np.zeros((size, size, 3), np.uint8), np.arange(size * size).reshape(size, size) < 99)\n"
         "task = Task(name='own', title='Own', prompts=Prompts('a', 'b'), metrics=['mae'], primary_metric='mae', practice=practice)\n"
     )
     task = registry().find_task(f"{tmp_path / 'own_task.py'}:task").get()
     usual = multiprocessing.get_start_method()
-    multiprocessing.set_start_method("forkserver", force=True)  # as from Python 3.14 on
+    multiprocessing.set_start_method(start, force=True)
+    if start == "spawn":
+        monkeypatch.setattr(dataset, "FORK", None)
     try:
         batch = next(batches(samples(task=task), batch_size=2, workers=1))
     finally:
         multiprocessing.set_start_method(usual, force=True)
-    assert batch["image"].shape == (2, 3, 32, 32)
+    assert same(batch, next(batches(samples(task=task), batch_size=2)))
 
 
 def test_processes_share_a_step_between_them():

@@ -33,6 +33,7 @@ from ..files.images import ImageArray
 from ..plugin.calls import reason
 from ..plugin.interfaces import Task
 from ..plugin.kit import practice
+from ..plugin.registry import registry
 from ..runtime import allowed_processors
 from .augment import Augmentation
 from .pair import Pair
@@ -123,6 +124,14 @@ class PracticeImages(Images):
 
     def read(self, index: int) -> Example:
         return practice.practice_pair(self.task, seed=self.seed, split=self.split, index=index, size=self.size)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """With what finds the task again: a process that is not forked knows nothing of a file that this one has imported."""
+        return vars(self) | {"task": registry().reference_of(self.task) or self.task}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        task = state["task"]
+        vars(self).update(state, task=registry().find_task(task).get() if isinstance(task, str) else task)
 
 
 class TrainingSamples(Dataset[Sample]):

@@ -86,6 +86,7 @@ class Registry:
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
+        self._tried: list[Entry] = []
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(hookspecs)
 
@@ -235,7 +236,13 @@ class Registry:
         if len(tasks) != 1 or not isinstance(tasks[0], Task):
             what = f"{len(tasks)} tasks" if len(tasks) != 1 else type(tasks[0]).__name__
             raise PluginError(f"{reference} gives {what}, one Task is needed; name it: {reference}:ATTRIBUTE")
-        return Entry("task", tasks[0].name, reference, reference, "", tasks[0])
+        self._tried.append(Entry("task", tasks[0].name, reference, reference, "", tasks[0]))
+        return self._tried[-1]
+
+    def reference_of(self, task: Task) -> str | None:
+        """What finds a task again in another process, whatever its file has that no pickle takes; none for one that was made in Python."""
+        found = (entry for entry in [*self._tried, *self.of_kind("task")] if entry.description is task)
+        return next((entry.reference for entry in found), None)
 
 
 def entries_of_file(path: Path) -> list[Entry]:
