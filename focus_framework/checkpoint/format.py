@@ -37,6 +37,7 @@ def write_checkpoint(path: str | Path, state: Mapping[str, Tensor], description:
     Raises `OSError`, which names `path`, where the disk refuses it.
     """
     header = json.dumps({"format": FORMAT, **description}, ensure_ascii=False, allow_nan=False)
+    header = header.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # names of files where the language is C
     tensors: dict[str, Tensor] = {}
     written: set[int] = set()
     for name, tensor in state.items():

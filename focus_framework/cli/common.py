@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import logging
@@ -119,12 +120,23 @@ class _Tolerant(io.FileIO):
             return len(data)
 
 
+def _as_it_can(error: UnicodeError) -> tuple[bytes, int]:
+    """For `codecs`: bytes of a file's name as they are, and a question mark for every other sign that the terminal does not have."""
+    assert isinstance(error, UnicodeEncodeError)
+    signs = map(ord, error.object[error.start : error.end])
+    return bytes(sign - 0xDC00 if 0xDC80 <= sign <= 0xDCFF else ord("?") for sign in signs), error.end
+
+
 def keep_streams() -> None:
-    """Let the process work on where stdout or stderr is closed, or stderr is full. Without a stream `print` would write to the other."""
+    """Let the process work on where stdout or stderr is closed, stderr is full, or stdout takes few signs. Without a stream `print` would
+    write to the other."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             stream = open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8")  # noqa: PTH123, SIM115 - lives as long as the process
             setattr(sys, name, stream)
+    if sys.stdout is sys.__stdout__ and isinstance(sys.stdout, io.TextIOWrapper):
+        codecs.register_error("focus", _as_it_can)
+        sys.stdout.reconfigure(errors="focus")
     if sys.stderr is sys.__stderr__ and sys.stderr is not None:
         quiet = io.BufferedWriter(_Tolerant(sys.stderr.fileno(), "w", closefd=False))
         sys.stderr = io.TextIOWrapper(quiet, encoding=sys.stderr.encoding, errors="backslashreplace", line_buffering=True)

@@ -331,5 +331,5 @@ def _write(path: Path, text: str) -> None:
     from ..files.atomic import replacing
 
     with replacing(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_text(text, encoding="utf-8", errors="surrogateescape")
     note(f"wrote {path}")

@@ -88,7 +88,7 @@ def explain(
         for one in explained:
             write_image(out / f"{one.name}.png", np.asarray(sheets_of(one, colours)))
         with replacing(out / "explained.html") as beside:
-            beside.write_text(render(explained, colours), encoding="utf-8")
+            beside.write_text(render(explained, colours), encoding="utf-8", errors="surrogateescape")
     note(f"wrote {out / 'explained.html'} and {len(explained)} sheet{'s' if len(explained) > 1 else ''} beside it")
     if as_json:
         print_json({"page": out / "explained.html", "images": [_described(one, out) for one in explained]})

@@ -117,7 +117,7 @@ def split_pairs(pairs: Sequence[Pair], share: float, seed: int) -> tuple[list[Pa
     count = min(max(round(share * len(pairs)), 1), len(pairs) - 1) if share else 0
 
     def lot(pair: Pair) -> bytes:
-        return hashlib.sha256(f"{seed}/{pair.name}".encode()).digest()
+        return hashlib.sha256(f"{seed}/{pair.name}".encode("utf-8", "surrogateescape")).digest()
 
     drawn = set(sorted(range(len(pairs)), key=lambda i: lot(pairs[i]))[: max(count, 0)])
     return [p for i, p in enumerate(pairs) if i not in drawn], [p for i, p in enumerate(pairs) if i in drawn]

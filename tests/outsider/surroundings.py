@@ -84,6 +84,16 @@ def _environment() -> Iterator[Case]:
         "cp $IN/one.png $IN/Bäume.png; LANG=C LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 $FOCUS predict $IN/Bäume.png --checkpoint $IN/checkpoint.safetensors --json",
         light=False,
     )
+    for call in (
+        "train --task-plugin shadow --config $IN/tiny.toml --data $IN/Bäume --out run",
+        "evaluate --checkpoint $IN/checkpoint.safetensors --data $IN/Bäume --report page.html",
+        "explain $IN/Bäume/images --checkpoint $IN/checkpoint.safetensors --device cpu",
+        "data check $IN/Bäume",
+    ):
+        names = (
+            "cp -r $IN/pairs $IN/Bäume; mv $IN/Bäume/images/0.png $IN/Bäume/images/ä.png; mv $IN/Bäume/masks/0.png $IN/Bäume/masks/ä.png"
+        )
+        yield _case("the language is C", f"{names}; LANG=C LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 $FOCUS {call}", light=False)
     yield _case(
         "a file's name is no text",
         "cp $IN/one.png $IN/$'a\\xff\\nb.png'; $FOCUS predict $IN/a*.png --checkpoint $IN/checkpoint.safetensors --json",

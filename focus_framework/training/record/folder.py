@@ -116,7 +116,7 @@ def _reason(error: Exception) -> str:
 def write_config(folder: Path, config: RunConfig) -> None:
     """Keep the run's settings where ``--resume`` and ``--config`` read them."""
     with saving(folder), replacing(folder / CONFIG) as beside:
-        beside.write_text(to_toml(config), encoding="utf-8")
+        beside.write_text(to_toml(config), encoding="utf-8", errors="surrogateescape")
 
 
 def identity(config: RunConfig, pictures: int) -> dict[str, Any]:

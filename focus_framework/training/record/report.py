@@ -93,7 +93,7 @@ def write_report(
     """
     text = render(summary, config, best, where, shown, _log(summary.folder / "metrics.jsonl"))
     with replacing(summary.report) as beside:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def render(
