@@ -76,6 +76,7 @@ def test_sources_follow_the_layers_of_the_configuration(tmp_path: Path) -> None:
     ("config", "message"),
     [
         (PromptsConfig(foreground="  "), "foreground prompt is empty"),
+        (PromptsConfig(foreground="gr\udcf6sse"), "foreground prompt .* is no text"),
         (PromptsConfig(pairs=[{"foreground": "x", "background": ""}]), "background prompt is empty"),
         (PromptsConfig(foreground="no shadow"), "must differ"),
         (PromptsConfig(foreground="word " * 76), "prompt of 78 tokens, at most 77"),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..config.schema import RunConfig
 from ..errors import FocusError, WeightsError
+from ..files.reading import spelled_here
 from ..model.build import build_network
 from ..model.network import Network
 from ..plugin.calls import reason
@@ -43,7 +44,8 @@ def locate(reference: str | Path) -> tuple[Path, str]:
     from .hub import PREFIX, fetch
     from .known import find_known, obtain
 
-    name, path = str(reference), Path(reference)
+    name = spelled_here(str(reference))
+    path = Path(name)
     if name.startswith(PREFIX):
         return fetch(name), name
     if re.fullmatch(r"\w[\w.-]*", name) and path.suffix not in FILES and not path.exists():

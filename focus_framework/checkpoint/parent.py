@@ -15,6 +15,7 @@ from torch import Tensor
 from ..config.layers import network_settings
 from ..config.schema import RunConfig
 from ..errors import WeightsError
+from ..files.reading import spelled_here
 from ..model.network import Network
 from .download import sha256_of
 from .format import Description, read_checkpoint, read_description
@@ -109,7 +110,7 @@ def open_parent(reference: str) -> Parent:
 
 def _known_licence(reference: str) -> str:
     """Of the weights of a known checkpoint, which its file may not say."""
-    if reference.startswith(PREFIX) or Path(reference).exists():
+    if reference.startswith(PREFIX) or Path(spelled_here(reference)).exists():
         return ""
     return find_known(reference).checkpoint.weights_licence
 

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from ..errors import ConfigError, did_you_mean
-from ..files.reading import read_toml
+from ..files.reading import as_text, read_toml
 from ..plugin.installed import installed_backbone
 from .schema import PART, RunConfig
 
@@ -229,8 +229,9 @@ def _check_layer(task: str, written: Mapping[str, Any], layer: str) -> None:
 
 
 def _validate(values: Mapping[str, Any], sources: Mapping[str, str], context: Mapping[str, bool] | None = None) -> RunConfig:
+    texts = {key: as_text(value) if isinstance(value, str) else value for key, value in values.items()}
     try:
-        return RunConfig.model_validate(nest(values), context=context)
+        return RunConfig.model_validate(nest(texts), context=context)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         path = ".".join(str(part) for part in first["loc"])

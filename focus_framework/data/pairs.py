@@ -23,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from ..errors import ConfigError, DataError, did_you_mean
+from ..files.reading import spelled_here
 from ..plugin.interfaces import Task
 from . import coco, folders, hub, lists, published, recognise
 from .pair import EmptyPair, Pair, Scan, Split, as_foreground, first, split_named
@@ -125,6 +126,7 @@ def split_pairs(pairs: Sequence[Pair], share: float, seed: int) -> tuple[list[Pa
 
 def scan(reference: str, *, task: Task | None = None, root: Path | str | None = None) -> Scan:
     """As `find_pairs`, but images and masks without a partner are returned beside the pairs, for a report on all of them."""
+    reference = spelled_here(reference)
     parts = _parts(reference)
     if len(parts) == 1:
         return _scan_one(reference, task, root)

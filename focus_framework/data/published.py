@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, DataError, did_you_mean
+from ..files.reading import spelled_here
 from ..plugin.interfaces import Dataset, Task
 from ..plugin.registry import registry
 from .folders import images_below, name_below, scan_folders, subfolder
@@ -33,7 +34,7 @@ class Located:
 
 def data_root(root: Path | str | None = None) -> Path:
     """The folder of the published data sets: `root`, else the variable FOCUS_DATA_ROOT, else ``datasets``."""
-    return Path(root or os.environ.get("FOCUS_DATA_ROOT") or "datasets")
+    return Path(spelled_here(os.fspath(root or os.environ.get("FOCUS_DATA_ROOT") or "datasets")))
 
 
 def installed_tasks() -> list[Task]:

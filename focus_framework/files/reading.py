@@ -45,9 +45,21 @@ def problem(path: str | os.PathLike[str]) -> str:
     return next((told for is_kind, told in KINDS.items() if is_kind(mode)), "")
 
 
+def spelled_here(name: str) -> str:
+    """A file's name that stands in a text, as Python spells it here. Both are bytes of UTF-8; where the language is C, those beyond ASCII
+    are spelled one by one."""
+    return os.fsdecode(name.encode("utf-8", "surrogateescape"))
+
+
+def as_text(name: str) -> str:
+    """What was typed here, as it stands in a text: the inverse of `spelled_here`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+
+
 def named_in(folder: Path, name: str) -> Path:
     """A path that a list in a folder names. One with backslashes, as it is written on Windows, is the same with slashes unless a file of
     that very name is there."""
+    name = spelled_here(name)
     path = folder / name
     return folder / PureWindowsPath(name).as_posix() if "\\" in name and not os.path.lexists(path) else path
 
@@ -63,14 +75,22 @@ def read_json(path: str | os.PathLike[str], *, error: type[FocusError] = DataErr
 
 
 def read_toml(path: str | os.PathLike[str], *, error: type[FocusError] = DataError, what: str = "") -> dict[str, Any]:
-    """What a file of TOML holds. Raises `error`, which names it."""
-    return _read(path, tomllib.loads, "TOML", error, what, TEXT)
+    """What a file of TOML holds, names of files that are no UTF-8 as Python spells them. Raises `error`, which names it."""
+    return _read(path, tomllib.loads, "TOML", error, what, TEXT, "surrogateescape")
 
 
-def _read(path: str | os.PathLike[str], parse: Callable[[str], T], form: str, error: type[FocusError], what: str, encoding: str) -> T:
+def _read(
+    path: str | os.PathLike[str],
+    parse: Callable[[str], T],
+    form: str,
+    error: type[FocusError],
+    what: str,
+    encoding: str,
+    wrong_bytes: str = "strict",
+) -> T:
     file = regular(path, error=error, what=what)
     try:
-        return parse(file.read_text(encoding))
+        return parse(file.read_text(encoding, wrong_bytes))
     except RecursionError:
         raise error(f"{what} {file} cannot be read as {form}: it is nested too deeply".lstrip()) from None
     except (OSError, ValueError) as found:

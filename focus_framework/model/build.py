@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..config.schema import PluginChoice, RunConfig
+from ..files.reading import spelled_here
 from ..plugin.calls import calling
 from ..plugin.interfaces import Builder, Prior, Prompts, RefinerLoss, StagedBackbone, resolve
 from ..plugin.options import checked_options
@@ -38,7 +39,7 @@ def _build(config: RunConfig, *, weights: str | None) -> Network:
     given = {**_told_the_size(build, config), **choice.options}
     options = checked_options("backbone", choice.name, build, given, reserved=("weights",))
     with calling(f"backbone {choice.name}", "build()", passing=is_memory_short):
-        made = build(choice.name, weights=weights or choice.weights, **options)
+        made = build(choice.name, weights=weights or spelled_here(choice.weights), **options)
     backbone = built_backbone(choice.name, made)
     prior = _build_prior(config, backbone, weights)
     network = Network(backbone, prior, enhancer=config.enhancer, pixel_decoder=config.pixel_decoder, decoder=config.decoder)

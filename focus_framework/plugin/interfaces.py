@@ -53,6 +53,8 @@ class Prompts:
         for side in ("foreground", "background"):
             if not isinstance(text := getattr(self, side), str) or not text.strip():
                 raise ConfigError(f"the {side} prompt is empty; give a sentence that describes the {side}")
+            if any("\ud800" <= sign <= "\udfff" for sign in text):  # bytes that were no UTF-8
+                raise ConfigError(f"the {side} prompt {text!r} is no text; write it in UTF-8")
         if self.foreground.strip() == self.background.strip():
             raise ConfigError(f"foreground and background prompt are both {self.foreground!r}; they must differ")
 

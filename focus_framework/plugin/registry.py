@@ -23,6 +23,7 @@ from typing import Any, Literal, TypeAlias, cast, overload
 import pluggy
 
 from ..errors import ConfigError, FocusError, PluginError, did_you_mean
+from ..files.reading import spelled_here
 from . import hookspecs
 from .calls import calling, reason
 from .hookspecs import PROJECT
@@ -198,7 +199,7 @@ class Registry:
         """A task by its name, ``module:attribute``, or the path of a Python file (``file.py``, ``file.py:attribute``)."""
         path, attribute = split_reference(reference)
         if path.endswith(".py"):
-            return self._task_from(_import_file(Path(path)), attribute, reference)
+            return self._task_from(_import_file(Path(spelled_here(path))), attribute, reference)
         if ":" in reference:
             try:
                 with calling(f"task plugin {reference}", "its module"):

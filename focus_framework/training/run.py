@@ -26,6 +26,7 @@ from ..config.schema import RunConfig
 from ..data.dataset import Images, naming_dead_workers
 from ..errors import ConfigError, PluginError, WeightsError
 from ..files.ownership import claimed
+from ..files.reading import spelled_here
 from ..inference.device import choose_device, title
 from ..inference.model import Model
 from ..inference.precision import half_precision
@@ -110,7 +111,7 @@ def entries(tasks: Entry | Sequence[Entry]) -> tuple[Entry, ...]:
 def _read(config: RunConfig) -> list[Path]:
     """The folders that a run reads, as far as its settings say so."""
     texts = (config.data.train, config.data.validation, config.data.root, config.backbone.weights)
-    return [path for text in texts if text and (path := Path(text)).exists()]
+    return [path for text in texts if text and (path := Path(spelled_here(text))).exists()]
 
 
 def assemble(

@@ -85,7 +85,7 @@ def _environment() -> Iterator[Case]:
         light=False,
     )
     for call in (
-        "train --task-plugin shadow --config $IN/tiny.toml --data $IN/Bäume --out run",
+        "train --task-plugin shadow --config $IN/tiny.toml --data $IN/Bäume --out run && $FOCUS train --resume run --steps 2",
         "evaluate --checkpoint $IN/checkpoint.safetensors --data $IN/Bäume --report page.html",
         "explain $IN/Bäume/images --checkpoint $IN/checkpoint.safetensors --device cpu",
         "data check $IN/Bäume",
@@ -93,10 +93,15 @@ def _environment() -> Iterator[Case]:
         names = (
             "cp -r $IN/pairs $IN/Bäume; mv $IN/Bäume/images/0.png $IN/Bäume/images/ä.png; mv $IN/Bäume/masks/0.png $IN/Bäume/masks/ä.png"
         )
-        yield _case("the language is C", f"{names}; LANG=C LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 $FOCUS {call}", light=False)
+        yield _case("the language is C", f"export LANG=C LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0; {names}; $FOCUS {call}", light=False)
     yield _case(
         "a file's name is no text",
         "cp $IN/one.png $IN/$'a\\xff\\nb.png'; $FOCUS predict $IN/a*.png --checkpoint $IN/checkpoint.safetensors --json",
+        light=False,
+    )
+    yield _case(
+        "a file's name is no text",
+        f"cp -r $IN/pairs $IN/$'a\\xff'; $FOCUS {TRAIN} --data $IN/$'a\\xff' --out run && $FOCUS train --resume run --steps 2",
         light=False,
     )
     yield _case("the working folder was deleted", f"mkdir gone; cd gone; rmdir ../gone; $FOCUS {TRAIN} --out run", exits=WRONG, light=False)
