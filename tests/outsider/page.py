@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from . import broken_plugins, calls, checkpoints, exports, pictures, starters, surroundings, uploads
+from . import broken_plugins, calls, checkpoints, exports, films, pictures, starters, surroundings, uploads
 from .case import Case
 from .uploads import Upload
 
 PAGE = Path(__file__).parents[2] / "docs" / "what-happens-when.md"
 HEAD = """# What happens when
 
-What the program answers where something is wrong: with the call, with images and masks, with a checkpoint, with an exported file, with what a
+What the program answers where something is wrong: with the call, with images, masks and films, with a checkpoint, with an exported file, with what a
 service is sent, with a plugin, with the machine. This page is made from the tests in `tests/outsider`; `make outsider` runs every case of each row.
 
 Whatever it is, the answer keeps these rules:
@@ -32,7 +32,9 @@ several cases of it; 0 is among them where a case may also be right.
 
 
 def cases() -> list[Case]:
-    return [case for source in (calls, pictures, checkpoints, exports, broken_plugins, starters, surroundings) for case in source.cases()]
+    return [
+        case for source in (calls, pictures, films, checkpoints, exports, broken_plugins, starters, surroundings) for case in source.cases()
+    ]
 
 
 def render(every: Iterable[Case | Upload]) -> str:

@@ -21,6 +21,7 @@ SHARE = {
     "wrong calls": 1,
     "checkpoints": 2,
     "images and masks": 8,
+    "films": 6,
     "exported files": 2,
     "uploads": 2,
     "plugins": 10,

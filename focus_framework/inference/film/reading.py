@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ConfigError, DataError
+from ...files.reading import problem
 
 Packet: TypeAlias = Any
 """PyAV's; its types are looked at by nobody who has not installed it."""
@@ -84,11 +86,11 @@ class Film:
         path = Path(self.name)
         if path.is_dir():
             raise DataError(f"{self.name} is a folder; a film is a file")
+        if not os.path.exists(path):  # noqa: PTH110 - of any name; FFmpeg would take some for addresses
+            raise DataError(f"{self.name[:200]} {problem(path)}; give a film")
         try:
             return self._av.open(sys.stdin.buffer if self.name == "/dev/stdin" else self.name, "r", **options)
         except (self._av.FFmpegError, OSError, ValueError) as error:
-            if not path.exists():
-                raise DataError(f"{self.name} does not exist; give a film") from None
             raise DataError(f"cannot read {self.name} as a film: {reason(error)}") from error
 
     def __enter__(self) -> Self:

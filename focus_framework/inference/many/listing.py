@@ -159,7 +159,14 @@ def _found(path: Path, place: str = "") -> Found:
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
-    return os.path.splitext(entry.name)[1].lower() in SUFFIXES and not entry.name.startswith(".") and not entry.is_dir()  # noqa: PTH122 - of a million
+    return os.path.splitext(entry.name)[1].lower() in SUFFIXES and not entry.name.startswith(".") and not _is_folder(entry)  # noqa: PTH122 - of a million
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads back to itself
+        return False
 
 
 def _in_folder(folder: Path, place: str = "") -> Iterator[Found]:
