@@ -2,8 +2,9 @@
 
     python starter/pack.py --run salient=runs/salient --run shadow=runs/shadow --figures salient=ECSSD=ecssd.json [...]
 
-Run `focus evaluate` on the packed files, then this again with the figures and without runs: the files stay as they are. Tasks that are not
-named keep their file, and a file keeps the figures that it has, by the name of the data.
+`--whole` packs a run whose encoder was trained too and is its own. Run `focus evaluate` on the packed files, then this again with the
+figures and without runs: the files stay as they are. Tasks that are not named keep their file, and a file keeps the figures that it has, by
+the name of the data.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from focus_framework.checkpoint.packing import pack
+from focus_framework.checkpoint.packing import pack, pack_whole
 from focus_framework.files.atomic import replacing
 from focus_framework.plugin.registry import registry
 
@@ -27,11 +28,13 @@ ALSO = ("mae", "ber", "f1", "auc")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--run", action="append", default=[], metavar="TASK=FOLDER")
+    parser.add_argument("--whole", action="append", default=[], metavar="TASK=FOLDER")
     parser.add_argument("--figures", action="append", default=[], metavar="TASK=NAME=FILE")
     options = parser.parse_args()
-    runs = {task: Path(folder) / "best.safetensors" for task, _, folder in (text.partition("=") for text in options.run)}
-    if runs:
+    if runs := trained(options.run):
         pack(runs, WEIGHTS)
+    for task, checkpoint in trained(options.whole).items():
+        pack_whole(checkpoint, WEIGHTS / f"{task}.safetensors")
     files = {file.stem: file for file in sorted(WEIGHTS.glob("*.safetensors")) if file.name != "encoder.safetensors"}
     known = json.loads((WEIGHTS / "facts.json").read_text("utf-8")) if (WEIGHTS / "facts.json").exists() else {}
     facts: dict[str, dict[str, Any]] = {}
@@ -52,6 +55,11 @@ def main() -> None:
     for file in sorted(WEIGHTS.glob("*.safetensors")):
         size = file.stat().st_size
         print(f"{file.name}: {size / 1e6:.2f} MB{'' if size <= LIMIT else ', TOO LARGE'}")
+
+
+def trained(texts: list[str]) -> dict[str, Path]:
+    """The best checkpoint of each task's run."""
+    return {task: Path(folder) / "best.safetensors" for task, _, folder in (text.partition("=") for text in texts)}
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from support.training import tiny
 from focus_framework import load
 from focus_framework.checkpoint import describe, write_checkpoint
 from focus_framework.checkpoint.format import read_shapes
-from focus_framework.checkpoint.packing import in_order, pack
+from focus_framework.checkpoint.packing import in_order, pack, pack_whole
 from focus_framework.config.prompts import choose
 from focus_framework.errors import WeightsError
 from focus_framework.model.build import build_network
@@ -51,6 +51,13 @@ def test_packed_checkpoints_give_nearly_the_same_maps(parts: dict[str, Path], tm
     total = sum(path.stat().st_size for path in (tmp_path / "packed").iterdir())
     assert total < 0.45 * sum(path.stat().st_size for path in parts.values())
     assert read_shapes(packed["shadow"]) == read_shapes(parts["shadow"])
+
+
+def test_a_checkpoint_whose_encoder_is_its_own_is_packed_whole(parts: dict[str, Path], tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    small = pack_whole(parts["shadow"], tmp_path / "alone" / "shadow.safetensors")
+    assert small.stat().st_size < 0.55 * parts["shadow"].stat().st_size
+    np.testing.assert_allclose(load(small).predict(image).probability, load(parts["shadow"]).predict(image).probability, atol=0.02)
 
 
 def test_what_was_read_with_a_shared_file_is_written_whole(parts: dict[str, Path], tmp_path: Path) -> None:

@@ -145,6 +145,17 @@ def test_importing_the_kit_imports_no_renderer():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
 
 
+def test_a_patch_can_be_told_from_what_it_covers(monkeypatch):
+    from focus_framework.plugin.kit.render import splices
+
+    grey = {"dark": 60, "bright": 140}
+    monkeypatch.setattr(splices, "surfaces", lambda: tuple(grey))
+    monkeypatch.setattr(splices, "of_surface", lambda random, size, name: np.full((size, size, 3), grey[name], np.uint8))
+    for seed in range(20):  # half of all donors would be the host itself, moved or turned
+        image, mask = splices.patch(np.random.default_rng(seed), 64)
+        assert abs(image[mask].mean() - image[~mask].mean()) > 0.8 * splices.FAINT
+
+
 def test_a_missing_renderer_is_named_with_what_to_type(monkeypatch, tmp_path):
     engine.mitsuba.cache_clear()
     monkeypatch.setitem(sys.modules, "mitsuba", None)

@@ -54,6 +54,13 @@ def pack(
     return written
 
 
+def pack_whole(checkpoint: Path, to: Path) -> Path:
+    """Write a checkpoint in half precision with all of its tensors: one whose encoder is its own."""
+    description, state = read_checkpoint(checkpoint)
+    write_checkpoint(to, {key: _half(tensor) for key, tensor in state.items()}, portable(description))
+    return to
+
+
 def _holds(file: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> bool:
     """Whether a file has these tensors and this header, in whatever order they were written."""
     if not file.is_file():

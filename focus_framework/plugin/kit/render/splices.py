@@ -12,6 +12,9 @@ from .assets import surfaces
 from .bodies import any_body, standing
 from .mesh import Array
 
+FAINT = 10.0
+"""Grey levels: where a patch differs by less from what it covers, nobody could find it."""
+
 
 def _scene(random: np.random.Generator, size: int, *, share: float) -> tuple[Array, Array]:
     """Linear light `[size, size, 3]` of any scene and the mask `[size, size]` of what stands in it."""
@@ -83,16 +86,29 @@ def copy_move(random: np.random.Generator, size: int) -> tuple[Array, Array]:
 
 def patch(random: np.random.Generator, size: int) -> tuple[Array, Array]:
     """A photographed surface with a circle, triangle, rectangle or blob of itself elsewhere or of another surface."""
-    host = of_surface(random, size, first := str(random.choice(surfaces())))
-    other = of_surface(random, size, first if random.random() < 0.4 else str(random.choice(surfaces())))
-    donor = host
-    if random.random() < 0.75:
-        donor = other
-    turn = cv2.getRotationMatrix2D((size / 2, size / 2), random.uniform(0, 360), random.uniform(1, 1.5))
-    donor = cv2.warpAffine(donor, turn, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
-    if random.random() < 0.5:
+    first = str(random.choice(surfaces()))
+    host = of_surface(random, size, first)
+    kind = str(random.choice(["moved", "turned", "again", "other"], p=[0.4, 0.15, 0.2, 0.25]))
+    if kind == "moved":  # as it is: nothing but the pattern tells, which goes on elsewhere
+        donor = np.roll(host, random.integers(size // 8, size - size // 8, 2), (0, 1))
+    elif kind == "turned":
+        donor = _turned(random, host)
+    else:
+        donor = of_surface(random, size, first if kind == "again" else str(random.choice(surfaces())))
+        donor = _turned(random, donor) if random.random() < 0.5 else donor
+    if kind != "moved" and random.random() < 0.4:
         donor = np.clip(donor * random.uniform(0.7, 1.3) + random.uniform(-20, 20), 0, 255).astype(np.uint8)
-    return pasted(random, host, donor, region(random, size), soft=random.choice([0, 0.6, 1.5]))
+    mask = region(random, size)
+    while np.abs(donor[mask].astype(np.float32) - host[mask]).mean() < FAINT:
+        donor = np.roll(of_surface(random, size, str(random.choice(surfaces()))), random.integers(size, size=2), (0, 1))
+    return pasted(random, host, donor, mask, soft=random.choice([0, 0.6, 1.5], p=[0.6, 0.25, 0.15]))
+
+
+def _turned(random: np.random.Generator, image: Array) -> Array:
+    """The square image turned and enlarged."""
+    size = len(image)
+    turn = cv2.getRotationMatrix2D((size / 2, size / 2), random.uniform(0, 360), random.uniform(1, 1.5))
+    return np.asarray(cv2.warpAffine(image, turn, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101), np.uint8)
 
 
 def of_surface(random: np.random.Generator, size: int, name: str) -> Array:
@@ -111,7 +127,7 @@ def of_surface(random: np.random.Generator, size: int, name: str) -> Array:
 def region(random: np.random.Generator, size: int) -> Array:
     """A circle, triangle, rectangle or blob `[size, size]` bool, anywhere."""
     mask = np.zeros((size, size), np.uint8)
-    centre, reach = random.uniform(0.25, 0.75, 2) * size, random.uniform(0.08, 0.32) * size
+    centre, reach = random.uniform(0.15, 0.85, 2) * size, random.uniform(0.07, 0.3) * size
     kind = random.integers(4)
     if kind == 0:
         axes = [int(v) for v in reach * random.uniform(0.7, 1.2, 2)]
