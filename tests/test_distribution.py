@@ -63,6 +63,19 @@ def test_the_wheel_says_whose_its_parts_are(wheels: Path) -> None:
     assert all(part.split("/")[2] + "/" in notice for part in OTHERS)
 
 
+def test_a_source_distribution_gives_the_same_wheel(wheels: Path, tmp_path: Path) -> None:
+    build = "import sys, setuptools.build_meta as backend; backend.build_sdist(sys.argv[1])"
+    for folder, name in ((".", "focus_framework"), ("starter", "focus_framework_starter")):
+        where = wheels.parent / "sources" / folder
+        ended = subprocess.run([sys.executable, "-c", build, tmp_path], cwd=where, capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stderr
+        pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path / "again", *tmp_path.glob(f"{name}-*.tar.gz"))
+        again, first = (zipfile.ZipFile(next(place.glob(f"{name}-*.whl"))) for place in (tmp_path / "again", wheels))
+        assert {one.filename: one.CRC for one in again.infolist() if not one.filename.endswith("RECORD")} == {
+            one.filename: one.CRC for one in first.infolist() if not one.filename.endswith("RECORD")
+        }
+
+
 def test_a_first_mask_from_the_wheels_alone(wheels: Path, tmp_path: Path) -> None:
     installed = tmp_path / "installed"
     pip("install", "--no-deps", "--no-index", "--target", installed, *wheels.glob("*.whl"))
