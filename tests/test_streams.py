@@ -39,3 +39,11 @@ def test_an_interrupt_that_python_loses_in_a_callback_comes_again() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 130
     assert "Exception ignored" not in done.stderr
+
+
+def test_a_home_that_cannot_be_written_to_is_nobodys_worry(tmp_path):
+    (tmp_path / "file").touch()
+    code = "from focus_framework.cli.common import log_to_stderr; log_to_stderr(); import matplotlib; matplotlib.get_cachedir()"
+    call = [sys.executable, "-c", code]
+    ended = subprocess.run(call, env={"HOME": str(tmp_path / "file" / "home")}, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")

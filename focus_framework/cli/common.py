@@ -156,6 +156,7 @@ def log_to_stderr() -> None:
         logger.addHandler(_Stderr())
         logger.setLevel(logging.INFO)
         logger.propagate = False
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home that cannot be written to, which costs it a second
 
 
 def complete_plugins(kind: Kind, *others: str) -> Any:
