@@ -24,6 +24,7 @@ PIP_FLAGS ?=
 export FOCUS_BUILD_CUDA ?= $(if $(shell command -v nvidia-smi),auto,0)
 
 TEST_WORKERS ?= 2
+EXTRAS := test,docs
 
 .PHONY: outsider gpu dist test-lowest demo test docs lint environment clean
 .DELETE_ON_ERROR:
@@ -37,7 +38,7 @@ $(STAMP): pyproject.toml $(wildcard starter/pyproject.toml starter/focus_framewo
 	$$($(PYTHON) --version 2>&1); Python 3.11 or newer is needed" >&2; exit 1; }
 	@echo "making the environment $(VENV) with $$($(PYTHON) --version); the first time this downloads torch"
 	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
-	$(RUN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) --editable '.[test,docs]' 'setuptools>=77'
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) --editable '.[$(EXTRAS)]' 'setuptools>=77'
 	@if [ -f csrc/pyproject.toml ]; then \
 		echo "building the native deformable attention"; \
 		$(RUN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) --no-build-isolation --no-deps ./csrc || \
@@ -63,7 +64,7 @@ test: lint
 test-lowest:
 	mkdir -p build
 	$(PYTHON) tests/lowest.py > build/lowest.txt
-	$(MAKE) environment VENV=.venv-lowest PIP_FLAGS="$(PIP_FLAGS) --prefer-binary --constraint $(CURDIR)/build/lowest.txt"
+	$(MAKE) environment VENV=.venv-lowest EXTRAS=test,docs,datasets,export,wandb PIP_FLAGS="$(PIP_FLAGS) --prefer-binary --constraint $(CURDIR)/build/lowest.txt"
 	OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -n $(TEST_WORKERS) -q
 
 docs: environment

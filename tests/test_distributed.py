@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -46,7 +47,7 @@ SETTINGS = {
     # 1e-4 to 5e-3 within six steps. With this seed nothing does, whatever the number of processes: what is left is rounding itself, 2e-6.
     "training.seed": 1,
 }
-TWO = ["--num_processes=2", "--main_process_port=0", "-m", "focus_framework"]
+TWO = ["--num_processes=2", "--main_process_port={port}", "-m", "focus_framework"]
 LAUNCH = {
     "torchrun": ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "focus_framework"],
     "accelerate": ["accelerate.commands.launch", "--cpu", *TWO],
@@ -65,7 +66,9 @@ def words(folder: Path) -> list[str]:
 
 
 def launched(launcher: str, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return finished([sys.executable, "-m", *LAUNCH[launcher], *words(folder), *more])
+    with socket.create_server(("127.0.0.1", 0)) as free:  # not every accelerate finds one by itself
+        port = free.getsockname()[1]
+    return finished([sys.executable, "-m", *(part.format(port=port) for part in LAUNCH[launcher]), *words(folder), *more])
 
 
 def resumed(folder: Path, *more: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
