@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from sklearn.metrics import roc_auc_score
 
 from focus_framework import load
@@ -31,6 +32,16 @@ def test_the_files_are_small_and_those_that_the_facts_say():
     sizes = [file.stat().st_size for file in WEIGHTS.glob("*.safetensors")]
     assert max(sizes) <= 10_000_000
     assert sum(sizes) <= 32_000_000
+
+
+def test_the_notice_names_the_files_whose_encoder_was_changed():
+    changed = []
+    for file in WEIGHTS.glob("*.safetensors"):
+        with safe_open(file, "pt") as opened:
+            changed += [file.name] if any(name.startswith("encoder.backbone.body.") for name in opened.keys()) else []  # noqa: SIM118
+    notice = (STARTER / "NOTICE").read_text("utf-8")
+    assert [name for name in changed if f"weights/{name}" not in notice] == []
+    assert changed
 
 
 @pytest.mark.parametrize("task", FACTS)
