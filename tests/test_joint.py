@@ -16,7 +16,7 @@ from support.clip import write_model
 from support.training import TINY, StopError, lines, saved
 
 import focus_framework as focus
-from focus_framework import ConfigError, DataError, Prompts, Task
+from focus_framework import ConfigError, DataError, Prompts, Task, WeightsError
 from focus_framework.checkpoint import read_checkpoint, read_description
 from focus_framework.cli import main
 from focus_framework.data.augment import Augmentation
@@ -407,6 +407,12 @@ class TestNewTask:
         told = read_description(after.best)
         assert [task["name"] for task in told["tasks"]] == ["shadow", "salient", "glass"]
         assert told["config"]["conditioner"]["kept"] == ["shadow", "salient"]
+
+    def test_in_a_changed_network_others_would_not(self, table: Summary, tmp_path: Path) -> None:
+        settings = {key: value for key, value in JOINT.items() if not key.startswith(("backbone.", "pixel_", "decoder.", "conditioner."))}
+        options = {**settings, "init": str(table.best), "backbone.frozen": True, "decoder.layers": 5}
+        with pytest.raises(WeightsError, match=r"lacks decoder\..* so that shadow, salient would not stay what they are"):
+            train(*plan(self.GLASS, preset="quick", options=options), tmp_path / "run")
 
     def test_its_vectors_are_trained(self, table: Summary, tmp_path: Path) -> None:
         settings = {key: value for key, value in JOINT.items() if not key.startswith(("backbone.", "pixel_", "decoder.", "conditioner."))}

@@ -160,6 +160,14 @@ def test_bytes_that_are_not_those_announced_are_removed(hub: HubServer, tmp_path
     assert not [path for path in (tmp_path / "focus").rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
+@pytest.mark.parametrize("name", ["../../../escaped.safetensors", "/tmp/escaped.safetensors", "a/../../b.safetensors", "a\nb.safetensors"])
+def test_names_that_lead_out_of_the_folder_are_refused(hub: HubServer, tmp_path: Path, name: str) -> None:
+    hub.add("owner/odd", {name: b"content"})
+    with pytest.raises(WeightsError, match="is no name in a repository"):
+        hub_module.fetch("hf://owner/odd")
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
 def test_a_file_of_another_checksum_is_refused(hub: HubServer, released: bytes, tmp_path: Path) -> None:
     right = hashlib.sha256(released).hexdigest()
     assert obtain(known(reference=f"hf://{REPOSITORY}", sha256=right)).is_file()

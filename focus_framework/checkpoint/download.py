@@ -22,16 +22,21 @@ OnBytes = Callable[[int, int], None]
 """Called with the bytes that are here and the bytes of the whole file."""
 INTERVAL = 10.0  # seconds between lines where nobody else shows the progress
 BAR = "huggingface_hub.http_get"
+ANEW = 5
+"""How often a hub that cannot go on with a file may begin it anew in one call."""
 SPARE = 64 * 2**20  # bytes that are left on the disk
 
 
 class _Counted:
-    """A file that tells how much was written to it."""
+    """A file that tells how much was written to it, and takes no more than it should hold."""
 
-    def __init__(self, file: BinaryIO, total: int, on_bytes: OnBytes) -> None:
-        self._file, self._total, self._on_bytes = file, total, on_bytes
+    def __init__(self, file: BinaryIO, name: str, total: int, on_bytes: OnBytes) -> None:
+        self._file, self._name, self._total, self._on_bytes = file, name, total, on_bytes
+        self._begun = 0
 
     def write(self, chunk: bytes) -> int:
+        if self._file.tell() + len(chunk) > self._total:
+            raise WeightsError(f"{self._name} did not come as it is on the hub: more came than its {self._total} bytes; fetch it again")
         written = self._file.write(chunk)
         self._on_bytes(self._file.tell(), self._total)
         return written
@@ -43,6 +48,9 @@ class _Counted:
         return self._file.tell()
 
     def truncate(self) -> int:
+        self._begun += 1
+        if self._begun > ANEW:  # the client itself would go on as long as something comes
+            raise WeightsError(f"{self._name} broke off {ANEW} times, and the hub begins it anew each time; fetch it again later")
         return self._file.truncate()
 
 
@@ -60,6 +68,9 @@ def download(repository: str, name: str, commit: str, target: Path, on_bytes: On
     url = hf_hub_url(repository, name, revision=commit)
     facts = get_hf_file_metadata(url)
     total, etag = facts.size or 0, re.sub(r"\W", "", facts.etag or "")
+    whole_name = f"{name} of {repository}"
+    if total <= 0:
+        raise WeightsError(f"the hub does not say how large {whole_name} is; nothing was fetched")
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{etag[:16]}.partial")
     with FileLock(target.with_name(f".{target.name}.lock")):
@@ -69,13 +80,13 @@ def download(repository: str, name: str, commit: str, target: Path, on_bytes: On
         if here > total:
             partial.unlink()
             here = 0
-        _check_room(target.parent, total - here, name)
+        _check_room(target.parent, total - here, whole_name)
         with partial.open("ab") as file:
             file.seek(0, 2)
-            counted = _Counted(file, total, on_bytes or _telling(name))
+            counted = _Counted(file, whole_name, total, on_bytes or _telling(name))
             with _own_progress_alone():
                 http_get(url, counted, resume_size=here, headers=build_hf_headers(), expected_size=total)  # type: ignore[arg-type]
-        _check_whole(partial, total, etag, name)
+        _check_whole(partial, total, etag, whole_name)
         partial.replace(target)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import suppress
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import ConfigError, WeightsError
@@ -16,6 +17,9 @@ PREFIX = "hf://"
 TIMEOUT = 20.0  # seconds
 SUFFIXES = (".safetensors", ".pth")
 REVISION = "main"
+LONGEST = 255
+"""Characters of a name that the hub tells."""
+logger = logging.getLogger(__name__)
 
 
 class UnreachableError(WeightsError):
@@ -42,14 +46,14 @@ def fetch(reference: str, on_bytes: OnBytes | None = None) -> Path:
 
     try:
         info = HfApi().model_info(repository, revision=revision, timeout=TIMEOUT)
-        name = only_checkpoint((file.rfilename for file in info.siblings or []), reference)
-        commit = info.sha or revision
+        name = _inside(only_checkpoint((file.rfilename for file in info.siblings or []), reference), reference)
+        commit = _inside(info.sha or revision, reference)
         cached = try_to_load_from_cache(repository, name, revision=commit)
         if isinstance(cached, str):
             return Path(cached)
         target = _folder(repository) / commit / name
         if not target.is_file():
-            with writing_home(reference):
+            with writing_home(reference), patiently():
                 download(repository, name, commit, target, on_bytes)
     except WeightsError:
         raise
@@ -86,11 +90,41 @@ def fetched(reference: str) -> Path | None:
 
 def only_checkpoint(names: Iterable[str], reference: str) -> str:
     """The one file that can be a checkpoint. Raises `WeightsError`."""
-    found = [name for name in names if name.endswith(SUFFIXES)]
+    found = [name for name in names if isinstance(name, str) and name.endswith(SUFFIXES)]
     if len(found) != 1:
         what = f"several checkpoints ({', '.join(found)})" if found else "no .pth or .safetensors file"
         raise WeightsError(f"{reference} holds {what}, one was expected; fetch the right file and give its path")
     return found[0]
+
+
+def _inside(name: str, reference: str) -> str:
+    """A name that the hub tells, which becomes a place below a folder of ours. Raises `WeightsError` where it would lead out of it."""
+    known = isinstance(name, str) and name.isprintable() and "\\" not in name and len(name) <= LONGEST
+    if not known or any(part in ("", ".", "..") for part in name.split("/")):
+        raise WeightsError(f"{reference} holds {name!r:.80}, which is no name in a repository; nothing was fetched")
+    return name
+
+
+@contextmanager
+def patiently() -> Iterator[None]:
+    """One line of ours where the client tries again, in place of the many that it writes of each time."""
+    told = False
+
+    def instead(record: logging.LogRecord) -> bool:
+        nonlocal told
+        if not told:
+            logger.warning("the hub does not answer as it should; trying again for a while")
+        told = True
+        return False
+
+    loggers = [logging.getLogger(f"huggingface_hub.{module}") for module in ("file_download", "utils._http")]
+    for theirs in loggers:
+        theirs.addFilter(instead)
+    try:
+        yield
+    finally:
+        for theirs in loggers:
+            theirs.removeFilter(instead)
 
 
 def page(repository: str, revision: str = REVISION) -> str:

@@ -105,10 +105,10 @@ def fit(network: Network, state: Mapping[str, Tensor], source: str | Path) -> No
     places = network.state_dict()
     wanted = {name: tuple(tensor.shape) for name, tensor in places.items()}
     compare({name: tuple(tensor.shape) for name, tensor in state.items()}, wanted, source)
-    network.load_state_dict({name: _fitting(name, state[name], places[name], source) for name in places}, strict=True, assign=True)
+    network.load_state_dict({name: fitting(name, state[name], places[name], source) for name in places}, strict=True, assign=True)
 
 
-def _fitting(name: str, tensor: Tensor, place: Tensor, source: str | Path) -> Tensor:
+def fitting(name: str, tensor: Tensor, place: Tensor, source: str | Path) -> Tensor:
     """The tensor in the type of its place. Raises `WeightsError` where it is of whole numbers, or holds what is none."""
     if not place.is_floating_point():
         return tensor

@@ -22,7 +22,7 @@ from .format import Description, read_checkpoint, read_description
 from .hub import PREFIX
 from .importing import is_released, read_release
 from .known import find_known
-from .loading import config_of, locate
+from .loading import config_of, fitting, locate
 from .positions import resized_positions
 
 VECTORS = "conditioner.vectors"
@@ -121,7 +121,10 @@ def inherit(network: Network, parent: Parent, tasks: Sequence[str] = ()) -> Inhe
     `tasks` are those of the network. Raises `WeightsError` where nothing fits."""
     state, places = parent.tensors(), network.state_dict()
     if VECTORS in state and VECTORS in places:
-        state[VECTORS] = _vectors(state[VECTORS], parent.config.known_tasks, tasks)
+        known, shape = parent.config.known_tasks, list(state[VECTORS].shape)
+        if len(shape) != 3 or shape[0] != len(known):
+            raise WeightsError(f"the weights in {parent.path} are damaged: {VECTORS} is {shape}, for {len(known)} tasks")
+        state[VECTORS] = _vectors(state[VECTORS], known, tasks)
     taken, resized = {}, []
     for name, place in places.items():
         found = state.get(name)
@@ -129,7 +132,7 @@ def inherit(network: Network, parent: Parent, tasks: Sequence[str] = ()) -> Inhe
             found = resized_positions(name, found, tuple(place.shape))
             resized += [name] if found is not None else []
         if found is not None:
-            taken[name] = found.to(place.dtype)
+            taken[name] = fitting(name, found, place, parent.path)
     parameters = {name: parameter.numel() for name, parameter in network.named_parameters()}
     share = sum(count for name, count in parameters.items() if name in taken) / sum(parameters.values())
     if not any(tensor.dim() > 1 for tensor in taken.values()):  # biases of some heads have one shape in every network

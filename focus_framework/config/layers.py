@@ -236,7 +236,8 @@ def _validate(values: Mapping[str, Any], sources: Mapping[str, str], context: Ma
         first = error.errors(include_url=False)[0]
         path = ".".join(str(part) for part in first["loc"])
         reason = first["msg"].removeprefix("Value error, ")  # which pydantic puts before what our own validators say
-        if not path or isinstance(first["input"], Mapping):  # several settings together: the reason names them
+        of_several = isinstance(first["input"], Mapping) and path not in known_settings()
+        if not path or of_several:  # the reason names them
             raise ConfigError(f"configuration: {reason}") from error
         raise ConfigError(f"{sources.get(path, 'configuration')}: {path} = {first['input']!r:.80}: {reason}") from error
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..checkpoint.card import CARD_NAME, IMAGES_NAME, WEIGHTS_NAME, card
 from ..checkpoint.format import Description, read_checkpoint, read_description, write_checkpoint
-from ..checkpoint.hub import PREFIX, parse, reason
+from ..checkpoint.hub import PREFIX, parse, patiently, reason
 from ..checkpoint.importing import is_released
 from ..checkpoint.portable import portable
 from ..errors import ConfigError, FocusError, WeightsError
@@ -43,7 +43,8 @@ def push_file(path: str | Path, repository: str, *, private: bool = False, image
     read_description(path)  # what is no checkpoint is told before the name of the repository
     checked = _checked(repository)
     with tempfile.TemporaryDirectory() as folder:
-        sheet = _sheet(load(path), Path(folder)) if images else None
+        model = load(path)  # refuses weights that are damaged
+        sheet = _sheet(model, Path(folder)) if images else None
         description, state = read_checkpoint(path)
         return _commit(state, description, checked, Path(folder), sheet, private=private)
 
@@ -82,8 +83,8 @@ def _commit(
     ]
     hub = HfApi()
     try:
-        hub.create_repo(repository, private=private, exist_ok=True)
-        with _bar_on_a_terminal():
+        with patiently(), _bar_on_a_terminal():
+            hub.create_repo(repository, private=private, exist_ok=True)
             hub.create_commit(repository, operations, commit_message=f"Add a model of the task {description['task']['name']}")
     except FocusError:
         raise

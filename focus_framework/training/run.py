@@ -201,6 +201,12 @@ def _origin(
         written = read_description(folder / LATEST)
         return {key: written[key] for key in ("parent", "licence") if key in written}, written
     inheritance = inherit(network, open_parent(config.init), config.known_tasks)
+    if config.conditioner.kept and inheritance.new:
+        kept = ", ".join(config.conditioner.kept)
+        raise WeightsError(
+            f"{config.init} lacks {inheritance.new[0]} of this network, so that {kept} would not stay what they are; leave out what "
+            "changes the network, or say --set conditioner.trains=all"
+        )
     if leads:
         logger.info("%s", inheritance)
     licences = dict.fromkeys((inheritance.parent.description["licence"], licence))

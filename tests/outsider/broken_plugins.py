@@ -266,6 +266,7 @@ def _networks() -> Iterator[Case]:
                 f"a {kind} that {what}" + " while it is built" * (what.startswith("raises")),
                 call,
                 OK if right and "plain" not in what else WRONG,
+                named=("oddity", "memory") if "Memory" in what else ("oddity",),
                 **{kind: line},
             )
     backbone, enhancer, refiner = (

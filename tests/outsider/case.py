@@ -7,8 +7,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import focus_framework
+
+if TYPE_CHECKING:
+    from .hub import Rule
 
 LIMIT = 20.0
 """Seconds that a case may take where it says nothing else; machines that test are busy."""
@@ -44,6 +48,8 @@ class Case:
     environment: tuple[tuple[str, str], ...] = ()
     script: str = ""
     """Run by the shell in place of the call."""
+    hub: Rule | None = None
+    """How a hub on loopback answers; without, there is none."""
     heavy: bool = False
     """Takes seconds: only the whole suite has it."""
 

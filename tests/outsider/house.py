@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from support.hub_server import TOKEN
 from support.runner import lay_out
 
 from .case import Case, Outcome
-from .inputs import TRAINING, write_inputs
+from .hub import Rule, WrongHub
+from .inputs import JOINT, TRAINING, write_inputs
 
 START = 300.0
 PROGRAM = "focus_framework.cli:main"
@@ -30,6 +32,7 @@ class House:
     def __init__(self, folder: Path) -> None:
         self.folder, self.inputs = folder, folder / "inputs"
         self.calls = 0
+        self._hub: WrongHub | None = None
         with FileLock(folder / "lock"):
             self._connect()
             if not (self.inputs / "checkpoint.safetensors").exists():
@@ -38,6 +41,8 @@ class House:
     def close(self) -> None:
         self._stream.close()
         self._socket.close()
+        if self._hub:
+            self._hub.__exit__()
 
     def run(self, case: Case) -> Outcome:
         self.calls += 1
@@ -54,12 +59,21 @@ class House:
             ended = _shell(case, work, inputs)
         else:
             environment = dict(case.environment)
+            if case.hub:
+                environment |= self._at_hub(case.hub, room / "home")
             ended = self._ask(arguments, work, limit=case.limit, path=path, environment=environment, program=case.program)
         after = _seen(room)
         changed = tuple(sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name)))
         out, err = ((room / name).read_text("utf-8", "replace").replace(str(room), "") for name in ("stdout", "stderr"))
         shutil.rmtree(room, ignore_errors=True)
         return Outcome(ended["exit"], out, err, ended["seconds"], changed)
+
+    def _at_hub(self, rule: Rule, home: Path) -> dict[str, str]:
+        """The environment of a call that asks the hub on loopback and keeps what it fetches at `home`."""
+        if self._hub is None:
+            self._hub = WrongHub().__enter__()
+        address = self._hub.address((self.inputs / "checkpoint.safetensors").read_bytes(), rule)
+        return {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_TOKEN": TOKEN, "FOCUS_HOME": str(home)}
 
     def _ask(
         self, arguments: list[str], work: Path, *, limit: float, path: list[str], environment: dict[str, str], program: str = ""
@@ -103,13 +117,14 @@ class House:
     def _make_inputs(self) -> None:
         write_inputs(self.inputs)
         lay_out(self.folder / "runner")
-        work = self.folder / "first" / "work"
-        work.mkdir(parents=True)
-        arguments = ["train", *(argument.replace("@/", f"{self.inputs}/") for argument in TRAINING)]
-        ended = self._ask(arguments, work, limit=120, path=[], environment={})
-        if ended["exit"] != 0:
-            raise RuntimeError(f"no checkpoint to begin with: {(work.parent / 'stderr').read_text()}")
-        shutil.copy(work / "run" / "best.safetensors", self.inputs / "checkpoint.safetensors")
+        for name, training in {"joint": JOINT, "checkpoint": TRAINING}.items():
+            work = self.folder / name / "work"
+            work.mkdir(parents=True)
+            arguments = ["train", *(argument.replace("@/", f"{self.inputs}/") for argument in training)]
+            ended = self._ask(arguments, work, limit=120, path=[], environment={})
+            if ended["exit"] != 0:
+                raise RuntimeError(f"no checkpoint to begin with: {(work.parent / 'stderr').read_text()}")
+            shutil.copy(work / "run" / "best.safetensors", self.inputs / f"{name}.safetensors")
 
 
 def _shell(case: Case, work: Path, inputs: Path) -> dict[str, Any]:

@@ -53,6 +53,7 @@ trackers = []
 """
 
 TRAINING = ("--task-plugin", "shadow", "--config", "@/tiny.toml", "--out", "run")
+JOINT = ("--task-plugin", "shadow,salient", "--config", "@/tiny.toml", "--set", "conditioner.options.weights=none", "--out", "run")
 
 
 def write_inputs(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from . import broken_plugins, calls, checkpoints, exports, films, pictures, starters, surroundings, uploads
+from . import broken_plugins, calls, checkpoints, exports, films, hub, pictures, starters, starts, surroundings, uploads
 from .case import Case
 from .uploads import Upload
 
@@ -33,7 +33,9 @@ several cases of it; 0 is among them where a case may also be right.
 
 def cases() -> list[Case]:
     return [
-        case for source in (calls, pictures, films, checkpoints, exports, broken_plugins, starters, surroundings) for case in source.cases()
+        case
+        for source in (calls, pictures, films, checkpoints, exports, broken_plugins, starters, starts, hub, surroundings)
+        for case in source.cases()
     ]
 
 

@@ -26,6 +26,8 @@ SHARE = {
     "uploads": 2,
     "plugins": 10,
     "starters": 6,
+    "starts and several tasks": 5,
+    "the hub": 3,
     "surroundings": 3,
 }
 """Of so many kinds of a group one is in the short form, with its first case."""

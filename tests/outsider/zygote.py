@@ -105,6 +105,8 @@ def _become(request: dict[str, Any]) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         os.chdir(request["folder"])
         os.environ.update(request["environment"])
+        if address := request["environment"].get("HF_ENDPOINT"):
+            _ask_hub(address)
         sys.path[:0] = request["path"]
         for descriptor, file in enumerate((os.devnull, request["stdout"], request["stderr"])):
             opened = os.open(file, os.O_RDWR | os.O_CREAT)
@@ -121,6 +123,16 @@ def _become(request: dict[str, Any]) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
+
+
+def _ask_hub(address: str) -> None:
+    """As if the hub's client were imported now."""
+    from huggingface_hub import constants, file_download
+    from support.hub_server import client_settings
+
+    for name, value in {**client_settings(address, Path(os.environ["FOCUS_HOME"])), "HF_HUB_OFFLINE": False}.items():
+        setattr(constants, name, value)
+    file_download.HUGGINGFACE_CO_URL_TEMPLATE = constants.HUGGINGFACE_CO_URL_TEMPLATE  # where an older client keeps it too
 
 
 if __name__ == "__main__":

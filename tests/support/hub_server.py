@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import huggingface_hub
 import pytest
@@ -60,13 +61,13 @@ class HubServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server.server_address[1]}"
 
-    def __enter__(self) -> HubServer:
-        hub = self
+    def handler(self) -> type[Handler]:
+        """What answers."""
+        return Handler
 
-        class Handler(_Handler):
-            owner = hub
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    def __enter__(self) -> Self:
+        handler = type("Handler", (self.handler(),), {"owner": self})
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.server.daemon_threads = True
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self.thread.start()
@@ -81,24 +82,32 @@ RETRIES = int(huggingface_hub.__version__.partition(".")[0]) >= 2
 """Whether the client asks again by itself when a connection breaks; the older ones leave that to the next call."""
 
 
+def client_settings(url: str, home: Path) -> dict[str, Any]:
+    """What the client's module `constants` holds where the hub is at `url`; it reads them from the environment when it is imported."""
+    return {
+        "ENDPOINT": url,
+        "HUGGINGFACE_CO_URL_TEMPLATE": url + "/{repo_id}/resolve/{revision}/{filename}",
+        "DOWNLOAD_CHUNK_SIZE": 65536,  # what is written at a time, and so what a break may cost
+        "HF_HUB_DISABLE_XET": True,  # uploads by plain HTTP
+        "HF_HUB_CACHE": str(home / "cache"),
+        "HF_TOKEN_PATH": str(home / "token"),
+    }
+
+
 @contextmanager
 def connected(hub: HubServer, patch: pytest.MonkeyPatch, home: Any) -> Iterator[None]:
     """This process's client talks to that hub, and nothing of the person's own is read or written."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, file_download
 
-    patch.setattr(constants, "ENDPOINT", hub.url)
-    patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}", raising=False)
-    patch.setattr("huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE", constants.HUGGINGFACE_CO_URL_TEMPLATE, raising=False)
-    patch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 65536)  # what is written at a time, and so what a break may cost
-    patch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)  # uploads by plain HTTP
-    patch.setattr(constants, "HF_HUB_CACHE", str(home / "cache"))
-    patch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
+    for name, value in client_settings(hub.url, home).items():
+        patch.setattr(constants, name, value, raising=False)
+    patch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", constants.HUGGINGFACE_CO_URL_TEMPLATE, raising=False)
     patch.delenv("HF_TOKEN", raising=False)
     patch.setenv("FOCUS_HOME", str(home / "focus"))
     yield
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     owner: HubServer
     protocol_version = "HTTP/1.1"
 
@@ -141,9 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
             ]
             self._json({"files": files})
         elif match := re.fullmatch(r"/([^/]+/[^/]+)\.git/info/lfs/objects/batch", self._path):
-            rows = [
-                {**row, "actions": {"upload": {"href": f"{self.owner.url}/lfs/{row['oid']}"}}} for row in json.loads(content)["objects"]
-            ]
+            rows = [{**row, "actions": {"upload": {"href": f"{self.base}/lfs/{row['oid']}"}}} for row in json.loads(content)["objects"]]
             self._json({"transfer": "basic", "objects": rows})
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/commit/.+", self._path):
             self._commit(match[1], content)
@@ -177,6 +184,10 @@ class _Handler(BaseHTTPRequestHandler):
             elif row["key"] == "lfsFile":
                 repository.files[row["value"]["path"]] = self.owner.uploaded[row["value"]["oid"]]
         self._json({"commitUrl": f"{self.owner.url}/{name}/commit/{repository.commit}", "commitOid": repository.commit})
+
+    @property
+    def base(self) -> str:
+        return self.owner.url
 
     @property
     def _path(self) -> str:
