@@ -14,7 +14,7 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from support.hub_server import TOKEN, HubServer, connected
+from support.hub_server import BOUNDED, TOKEN, HubServer, connected
 from support.training import tiny
 
 import focus_framework as focus
@@ -167,6 +167,23 @@ def test_a_push_that_is_cut_off_goes_on_or_leaves_no_file(
         assert call("push", str(file), NAME, "--no-images") == 0
     assert [method for method, _, _ in hub.requests].count("PUT") == 2
     assert set(hub.repositories[NAME].files) == {"README.md", "model.safetensors"}
+
+
+@pytest.mark.skipif(not BOUNDED, reason="this client waits for ever")
+def test_a_hub_that_never_answers_is_not_waited_for_for_ever(
+    hub: HubServer, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from huggingface_hub.utils import get_session
+
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)  # between the client's attempts
+    monkeypatch.setattr("focus_framework.inference.sharing.SILENCE", 0.2)
+    before = get_session().timeout
+    hub.silent.set()
+    assert call("push", str(file), NAME, "--no-images") == 1
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {NAME} cannot be pushed (")
+    assert "timed out" in line.lower() or "timeout" in line.lower()
+    assert get_session().timeout == before
 
 
 def test_what_cannot_be_pushed_gets_one_line(

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 SAMPLES = 4
 PRACTICE_SEED = 4242  # of images that no run draws for training
+SILENCE = 60.0
+"""Seconds that the hub may take to answer one request of a push: it stores a file first."""
 
 
 def push_file(path: str | Path, repository: str, *, private: bool = False, images: bool = True) -> str:
@@ -83,7 +85,7 @@ def _commit(
     ]
     hub = HfApi()
     try:
-        with patiently(), _bar_on_a_terminal():
+        with patiently(), _bounded(), _bar_on_a_terminal():
             hub.create_repo(repository, private=private, exist_ok=True)
             hub.create_commit(repository, operations, commit_message=f"Add a model of the task {description['task']['name']}")
     except FocusError:
@@ -91,6 +93,20 @@ def _commit(
     except Exception as error:  # the hub's client has errors of its own, its HTTP library others
         raise WeightsError(f"{repository} cannot be pushed ({reason(error)}); none of its files is there") from error
     return f"{hub.endpoint}/{repository}"
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """The client waits for ever for the answer to what it sends; within it, for `SILENCE` a try. Before version 1.0 it cannot be told."""
+    from huggingface_hub import get_session
+
+    session: Any = get_session()
+    before = getattr(session, "timeout", None)
+    session.timeout = SILENCE
+    try:
+        yield
+    finally:
+        session.timeout = before
 
 
 @contextmanager

@@ -52,6 +52,8 @@ class HubServer:
     uploaded: dict[str, bytes] = field(default_factory=dict)
     cut_uploads: int = 0
     """How many of the uploads to come are cut off in their middle."""
+    silent: threading.Event = field(default_factory=threading.Event)
+    """While it is set, what is posted gets no answer."""
 
     def add(self, name: str, files: dict[str, bytes], **options: Any) -> Repository:
         self.repositories[name] = Repository(files, **options)
@@ -78,6 +80,8 @@ class HubServer:
         self.server.server_close()
 
 
+BOUNDED = int(huggingface_hub.__version__.partition(".")[0]) >= 1
+"""Whether the client can be told how long to wait for an answer to what it sends."""
 RETRIES = int(huggingface_hub.__version__.partition(".")[0]) >= 2
 """Whether the client asks again by itself when a connection breaks; the older ones leave that to the next call."""
 
@@ -134,6 +138,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._note()
         content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.owner.silent.is_set():
+            threading.Event().wait(10)
         if not self._known():
             self._json({"error": "Invalid username or password."}, 401)
         elif self._path == "/api/repos/create":
