@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 SAMPLES = 4
 PRACTICE_SEED = 4242  # of images that no run draws for training
-SILENCE = 60.0
-"""Seconds that the hub may take to answer one request of a push: it stores a file first."""
+SILENCE = 20.0
+"""Seconds that the hub may take to answer one request of a push, which the client tries some six times."""
 
 
 def push_file(path: str | Path, repository: str, *, private: bool = False, images: bool = True) -> str:

@@ -164,7 +164,7 @@ def _refusals(place: str, call: tuple[str, ...]) -> Iterator[Case]:
         yield b""
 
     if call != FETCH:
-        yield _case("that never answers", Rule(place, silent), call, limit=580, heavy=True)
+        yield _case("that never answers", Rule(place, silent), call, limit=300, heavy=True)
 
 
 def _told() -> Iterator[Case]:
