@@ -15,6 +15,7 @@ from focus_framework.model.ground_decoder import Heads
 from focus_framework.model.losses import (
     Targets,
     box_losses,
+    iou_loss,
     label_loss,
     losses,
     mask_losses,
@@ -75,6 +76,35 @@ def test_sampling_is_bilinear_and_zero_outside() -> None:
     maps, points = torch.randn(2, 1, 5, 7), torch.rand(2, 40, 2) * 1.4 - 0.2
     expected = [[bilinear(maps[n, 0], *map(float, point)) for point in points[n]] for n in range(2)]
     torch.testing.assert_close(sample(maps, points)[:, 0], torch.tensor(expected), atol=1e-5, rtol=1e-5)
+
+
+def test_the_iou_counts_every_known_pixel_and_present_mask(heads: Heads, labels: Tensor) -> None:
+    targets = Targets.of(labels)
+    expected, present = 0.0, int(targets.present.sum())
+    for image in range(BATCH):
+        cells = targets.masks[image].double().reshape(2, 8, 4, 10, 4).mean((2, 4))
+        for kind in range(2):
+            if targets.present[image, kind]:
+                for head in range(HEADS):
+                    overlap = union = 0.0
+                    for row, column in np.ndindex(8, 10):
+                        p, t = sigmoid(float(heads.mask_logits.detach()[head, image, kind, row, column])), float(cells[kind, row, column])
+                        overlap += p * t
+                        union += p * float(cells[:, row, column].sum()) + t - p * t
+                    expected += (1 - (overlap + 1) / (union + 1)) / present
+    found = iou_loss(heads.mask_logits, targets)
+    assert float(found.detach()) == pytest.approx(expected, rel=1e-5)
+    found.backward()
+    assert heads.mask_logits.grad is not None and heads.mask_logits.grad[:, 1, :, :, 9].abs().max() == 0  # padding teaches nothing
+
+
+def test_the_iou_is_part_of_the_mask_term(heads: Heads, labels: Tensor) -> None:
+    def mask_term(**weights: float) -> Tensor:
+        return losses(heads, Targets.of(labels), LossConfig(points=POINTS, **weights), lambda *shape: torch.full(shape, 0.4))[0].mask
+
+    alone = mask_term(mask=0.0, iou=2.0)
+    assert float(alone) > 0 and float(mask_term(mask=0.0)) == 0
+    torch.testing.assert_close(mask_term(iou=2.0), mask_term() + alone)
 
 
 def test_boxes_are_tight(labels: Tensor) -> None:

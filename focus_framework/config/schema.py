@@ -87,6 +87,7 @@ class LossConfig(Section):
 
     label: float = Field(1.0, ge=0, description="weight of the cross entropy of the class")
     mask: float = Field(5.0, ge=0, description="weight of binary cross entropy and of dice, each")
+    iou: float = Field(0.0, ge=0, description="weight of 1 - IoU of whole masks, which the paper does not have")
     box: float = Field(1.0, ge=0, description="weight of the box loss, 5 L1 + 2 (1 - gIoU)")
     clip: float = Field(1.0, ge=0, description="weight of the refiner's loss")
     no_object: float = Field(0.1, ge=0, description="weight of the class 'none' in the label loss")

@@ -139,6 +139,20 @@ def mask_losses(mask_logits: Tensor, targets: Targets, pool: Tensor, rest: Tenso
     return (cross_entropy * share).sum(), (dice * share).sum()
 
 
+def iou_loss(mask_logits: Tensor, targets: Targets) -> Tensor:
+    """1 - IoU of ordered mask logits `[L, B, 2, h, w]` with the truth, mean over the present masks, sum over heads (after BASNet, Qin et
+    al. 2019). Where the other mask losses look at points, most of them near an outline, this one counts every pixel: the truth is
+    brought to `h` x `w` as the share of each class in a cell."""
+    probability = mask_logits.float().sigmoid()
+    height, width = mask_logits.shape[-2:]
+    truth = F.adaptive_avg_pool2d(targets.masks, (height, width))
+    known = truth.sum(1, keepdim=True)
+    overlap = (probability * truth).sum((-2, -1))
+    union = (probability * known).sum((-2, -1)) + truth.sum((-2, -1)) - overlap
+    share = targets.present / targets.present.sum().clamp_min(1)
+    return ((1 - (overlap + 1) / (union + 1)) * share).sum()
+
+
 def box_losses(boxes: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
     """L1 and generalised IoU loss of ordered boxes `[L, B, 2, 4]` (before the sigmoid), mean over the present ones, sum over heads."""
     predicted = boxes.float().sigmoid()
@@ -161,10 +175,13 @@ def losses(heads: Heads, targets: Targets, config: LossConfig, draw: Draw) -> tu
     pool = draw(levels, batch, 2, int(config.oversample * config.points), 2)
     rest = draw(levels, batch, 2, config.points - certain, 2)
     cross_entropy, dice = mask_losses(ordered.mask_logits, targets, pool, rest, certain)
+    mask = config.mask * (cross_entropy + dice)
+    if config.iou:
+        mask = mask + config.iou * iou_loss(ordered.mask_logits, targets)
     distance, overlap = box_losses(ordered.boxes, targets)
     terms = LossTerms(
         label=config.label * label_loss(ordered.class_logits, targets.present, config.no_object),
-        mask=config.mask * (cross_entropy + dice),
+        mask=mask,
         box=config.box * (BOX_L1 * distance + BOX_GIOU * overlap),
     )
     return terms, ordered
