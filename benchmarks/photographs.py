@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -29,15 +29,18 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from focus_framework.checkpoint.parent import inherit, open_parent
 from focus_framework.config.layers import resolve
-from focus_framework.data.augment import IGNORE, Augmentation
+from focus_framework.config.schema import PreprocessingConfig
+from focus_framework.data.augment import IGNORE, Augmentation, Recipe
 from focus_framework.data.dataset import PairImages, TrainingSamples, batches
 from focus_framework.data.pairs import find_pairs
 from focus_framework.evaluation.baselines import CUES, otsu
 from focus_framework.evaluation.scoring import measure
 from focus_framework.inference.model import Model
+from focus_framework.inference.preparing import resized_size
 from focus_framework.model.build import build_network
 from focus_framework.model.joint import with_temperature
 from focus_framework.model.losses import Targets, losses
+from focus_framework.model.network import MULTIPLE
 from focus_framework.plugin.interfaces import LOWER_IS_BETTER
 from focus_framework.plugin.registry import registry
 from focus_framework.training.calibration import fit_temperature
@@ -86,6 +89,7 @@ class Candidate(Protocol):
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
+    augmentation: Recipe
 
     def set_rate(self, factor: float) -> None: ...
     def loss(self, images: Tensor, labels: Tensor, step: int) -> Tensor: ...
@@ -98,8 +102,8 @@ class Ours:
     """The framework's network: by the preset ``small``, or from a checkpoint by the preset ``finetune``. `settings` are further ones, as
     those of ``--set``."""
 
-    def __init__(self, task: str, size: int, encoder: Path, init: str, settings: Sequence[str] = ()) -> None:
-        options: dict[str, Any] = {"preprocessing.size": size}
+    def __init__(self, task: str, rule: PreprocessingConfig, encoder: Path, init: str, settings: Sequence[str] = ()) -> None:
+        options: dict[str, Any] = {"preprocessing.size": rule.size, "preprocessing.resize": rule.resize}
         if init:
             start = open_parent(init)
             self.config = resolve(task, preset="finetune", parent=start.settings(), assignments=settings, options=options).config
@@ -110,6 +114,7 @@ class Ours:
             self.config = resolve(task, preset="small", assignments=settings, options=options).config
             self.network = build_network(self.config)
         self.model = Model(self.config, self.network)
+        self.augmentation = self.config.data.augmentation
         self.optimizer = build_optimizer(self.network, [], self.config)
         decay = self.config.training.ema
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
@@ -139,12 +144,13 @@ class Peer:
     """A network of segmentation_models.pytorch: cross entropy and dice, AdamW, its encoder at a tenth of the rate as ours."""
 
     RATE = 1e-3
+    augmentation: Recipe = "plain"
 
-    def __init__(self, kind: str, size: int, encoder: Path) -> None:
+    def __init__(self, kind: str, rule: PreprocessingConfig, encoder: Path) -> None:
         import segmentation_models_pytorch as smp
         from safetensors.torch import load_file
 
-        self.size = size
+        self.rule = rule
         self.network = getattr(smp, kind)(f"tu-{ENCODER}", encoder_weights=None)
         known = {name: tensor.float() for name, tensor in load_file(encoder).items()}
         missing, _ = self.network.encoder.model.load_state_dict(known, strict=False)
@@ -174,8 +180,9 @@ class Peer:
     def probability(self, image: np.ndarray) -> np.ndarray:
         self.network.eval()
         pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
-        pixels = F.interpolate(pixels, (self.size, self.size), mode="bilinear", antialias=True)
-        logits = self.network((pixels - 0.5) / 0.5)
+        height, width = resized_size(*image.shape[:2], self.rule, multiple=MULTIPLE)
+        pixels = (F.interpolate(pixels, (height, width), mode="bilinear", antialias=True) - 0.5) / 0.5
+        logits = self.network(F.pad(pixels, (0, -width % MULTIPLE, 0, -height % MULTIPLE)))[..., :height, :width]
         return F.interpolate(logits, image.shape[:2], mode="bilinear")[0, 0].sigmoid().numpy()
 
 
@@ -191,12 +198,14 @@ class Cell:
     seed: int
     limit: int
     """Training images; 0: all."""
+    resize: Literal["square", "short-side"] = "square"
 
 
 def candidate(cell: Cell, task: str, encoder: Path, init: str, recipes: Mapping[str, Sequence[str]]) -> Candidate:
+    rule = PreprocessingConfig(size=cell.size, resize=cell.resize)
     if cell.row in ("Unet", "FPN"):
-        return Peer(cell.row, cell.size, encoder)
-    return Ours(task, cell.size, encoder, init if "starter" in cell.row else "", recipes.get(cell.row.partition(", ")[2], ()))
+        return Peer(cell.row, rule, encoder)
+    return Ours(task, rule, encoder, init if "starter" in cell.row else "", recipes.get(cell.row.partition(", ")[2], ()))
 
 
 def train(one: Candidate, samples: TrainingSamples, seconds: float, plan: Any) -> tuple[int, float]:
@@ -242,7 +251,8 @@ def run(cell: Cell, data: Path, encoder: Path, starters: Mapping[str, str], reci
     steps, share = 0, 0.0
     if cell.row != "starter alone":
         seen = PairImages([pairs[i] for i in order[aside:]])
-        samples = TrainingSamples(seen, Augmentation.of_task("plain", cell.size, task), seed=cell.seed)
+        augmentation = Augmentation.of_task(one.augmentation, cell.size, task, stretched=cell.resize == "square")
+        samples = TrainingSamples(seen, augmentation, seed=cell.seed)
         steps, share = train(one, samples, cell.seconds, resolve(benchmark.task, preset="small").config.training)
     fitted = fit_temperature((one.probability(image), mask) for image, mask in PairImages([pairs[i] for i in order[:aside]]))
     scores: dict[str, dict[str, list[float]]] = {}
@@ -362,6 +372,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300, help="of processor time, for each training")
     parser.add_argument("--minutes", type=float, help="in place of --seconds")
     parser.add_argument("--size", type=int, default=256)
+    parser.add_argument(
+        "--resize", choices=("square", "short-side"), default="square", help="stretch images to --size, or keep their shape"
+    )
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--splits", type=int, default=3, help="at most so many of each set")
     parser.add_argument("--limit", type=int, default=0, help="training images; 0: all")
@@ -377,12 +390,14 @@ def main() -> None:
     results = options.out / "cells.jsonl"
     options.out.mkdir(parents=True, exist_ok=True)
     done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    for record in done:
+        record["cell"].setdefault("resize", "square")  # as all were before there was a choice
     if options.curve:
         for name in options.sets.split(","):
             print(curve(done, name, options.curve))
         return
     wanted = [
-        Cell(name, split, row, options.size, 0 if row == "starter alone" else seconds, seed, options.limit)
+        Cell(name, split, row, options.size, 0 if row == "starter alone" else seconds, seed, options.limit, options.resize)
         for name in options.sets.split(",")
         for split in range(min(SETS[name].splits, options.splits))
         for row in rows

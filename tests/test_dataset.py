@@ -120,9 +120,10 @@ def marked(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("sharpness", [True, False])
+@pytest.mark.parametrize("stretched", [True, False])
 @pytest.mark.parametrize(("height", "width"), [(90, 160), (300, 70), (64, 64), (1, 1), (3, 200)])
-def test_image_and_mask_stay_together(recipe, sharpness, height, width):
-    augment = Augmentation(recipe, 64, colour=False, sharpness=sharpness)
+def test_image_and_mask_stay_together(recipe, sharpness, stretched, height, width):
+    augment = Augmentation(recipe, 64, colour=False, sharpness=sharpness, stretched=stretched)
     image, mask = marked(height, width)
     flips = set()
     for number in range(20):
@@ -158,6 +159,18 @@ def test_a_task_that_lives_on_sharpness_sees_one_scale(recipe):
     assert np.ptp(scales[False]) < 0.15
     assert np.mean(scales[False]) == pytest.approx(255 / 64, abs=0.15)
     assert np.ptp(scales[True]) > 1
+
+
+@pytest.mark.parametrize(("height", "width"), [(100, 200), (150, 75)])
+def test_such_a_task_sees_the_shape_that_prediction_sees(height, width):
+    """Nothing is stretched: a row of the image is as thick as where its short side has 64 pixels."""
+    image, mask = marked(height, width)
+    augment = Augmentation("plain", 64, colour=False, sharpness=False, stretched=False)
+    seen = [augment(image, mask, np.random.default_rng(number)) for number in range(60)]
+    assert np.ptp([scale(*sample) for sample in seen]) < 0.3
+    assert np.mean([scale(*sample) for sample in seen]) == pytest.approx(255 / (64 * height / min(height, width)), abs=0.15)
+    shown = torch.cat([pixels[1 if width > height else 2][label != IGNORE] for pixels, label in seen])
+    assert shown.min() < 5 and shown.max() > 249  # from end to end, though no sample shows both
 
 
 def test_the_published_sizes():

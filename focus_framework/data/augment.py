@@ -39,18 +39,20 @@ class Augmentation:
       the lower and right end of a long image is seen less often
 
     Colours stay as they are where `colour` is false. Where `sharpness` is false every image is brought to the scale that
-    prediction uses and to no other: ``plain`` then shifts, the recipes of the paper take the largest of their sizes.
+    prediction uses and to no other: ``plain`` then shifts, the recipes of the paper take the largest of their sizes. `stretched` says
+    whether prediction stretches images to a square; otherwise it brings their short side to `size`.
     """
 
     recipe: Recipe
     size: int
     colour: bool = True
     sharpness: bool = True
+    stretched: bool = True
 
     @classmethod
-    def of_task(cls, recipe: Recipe, size: int, task: Task) -> Augmentation:
+    def of_task(cls, recipe: Recipe, size: int, task: Task, *, stretched: bool = True) -> Augmentation:
         """The recipe as far as the task allows it."""
-        return cls(recipe, size, colour=task.change_colour, sharpness=task.change_sharpness)
+        return cls(recipe, size, colour=task.change_colour, sharpness=task.change_sharpness, stretched=stretched)
 
     def __call__(self, image: Tensor, mask: Tensor, random: np.random.Generator) -> Sample:
         """An image `[3, H, W]` uint8 and its mask `[H, W]` bool to a sample of `size` x `size`."""
@@ -81,11 +83,16 @@ class Augmentation:
         return _Part(*resize(image, label, self.size, self.size))
 
     def _shift(self, image: Tensor, label: Tensor, random: np.random.Generator) -> _Part:
-        """The whole image, moved by up to an eighth of its size."""
-        image, label = resize(image, label, self.size, self.size)
-        down, right = (int(move) for move in random.integers(-(self.size // 8), self.size // 8 + 1, 2))
-        rows = slice(max(-down, 0), self.size - max(down, 0))
-        columns = slice(max(-right, 0), self.size - max(right, 0))
+        """What a square shows of the image at the scale of prediction, and of up to an eighth as much beyond its border."""
+        if self.stretched:
+            image, label = resize(image, label, self.size, self.size)
+        else:
+            image, label = resize_short_side(image, label, self.size, longest=4 * self.size)
+        sides = np.array(label.shape)
+        beyond = np.minimum(sides, self.size) // 8
+        down, right = (int(move) for move in random.integers(np.minimum(self.size - sides, 0) - beyond, beyond + 1))
+        rows = slice(max(-down, 0), self.size - down)
+        columns = slice(max(-right, 0), self.size - right)
         return _Part(image[:, rows, columns], label[rows, columns], top=max(down, 0), left=max(right, 0))
 
     def _cut_as_published(self, image: Tensor, label: Tensor, random: np.random.Generator) -> _Part:

@@ -114,7 +114,7 @@ def by_task(reference: str, names: Sequence[str], setting: str) -> dict[str, str
 
 def _load_one(config: RunConfig, task: Task, train: str, validation: str) -> TaskData:
     data, seed, size = config.data, config.training.seed, config.preprocessing.size
-    augmentation = Augmentation.of_task(data.augmentation, size, task)
+    augmentation = Augmentation.of_task(data.augmentation, size, task, stretched=config.preprocessing.resize == "square")
     if train == PRACTICE:
 
         def practice(split: Split, count: int) -> PracticeImages:

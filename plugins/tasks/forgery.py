@@ -32,6 +32,7 @@ def focus_tasks() -> Iterator[Task]:
         change_colour=False,
         change_sharpness=False,  # shrinking or blurring wipes out grain and compression traces, the cue
         practice=practice,
+        defaults={"preprocessing.resize": "short-side"},  # and stretching images to a square does
         compose="focus_plugins.tasks._compose:forgery",
         render="focus_plugins.tasks._render:forgery",
     )
