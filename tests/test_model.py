@@ -243,6 +243,13 @@ class TestJointPrediction:
         for rule in (soft_map, foreground_map, release_mask, semantic_maps):
             torch.testing.assert_close(rule(*swapped), rule(self.class_logits, self.mask_logits))
 
+    def test_masks_that_are_nearly_nothing_are_weighed_exactly(self) -> None:
+        mask_logits = torch.tensor([-120.0, -119.0])[None, :, None, None]
+        weights, masks = self.class_logits[:1].double().softmax(-1)[0], mask_logits.double().sigmoid().flatten()
+        evidence = weights[:, 0] @ masks, weights[:, 1] @ masks
+        found = soft_map(self.class_logits[:1], mask_logits).item()
+        assert found == pytest.approx(float(evidence[0] / (evidence[0] + evidence[1])), rel=1e-6)
+
     def test_no_evidence_is_undecided(self) -> None:
         nothing = torch.full((1, 2, 3, 3), -200.0)
         torch.testing.assert_close(soft_map(torch.zeros(1, 2, 3), nothing), torch.full((1, 3, 3), 0.5))

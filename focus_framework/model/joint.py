@@ -16,14 +16,25 @@ CONFIDENT = 0.5
 def semantic_maps(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
     """Class logits `[B, Q, 3]` and mask logits `[B, Q, H, W]` to the evidence for foreground and background, `[B, 2, H, W]`: each
     query's mask, weighted by its probability of being that class."""
+    return _weighted(class_logits, mask_logits.float().sigmoid())
+
+
+def _weighted(class_logits: Tensor, masks: Tensor) -> Tensor:
     weights = class_logits.float().softmax(-1)[..., [FOREGROUND, BACKGROUND]]
-    return torch.einsum("bqc,bqhw->bchw", weights, mask_logits.float().sigmoid())
+    return torch.einsum("bqc,bqhw->bchw", weights, masks)
 
 
 def soft_map(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
     """`p = P_f / (P_f + P_b)`, `[B, H, W]` in 0..1. Exchanging the meaning of the two classes gives `1 - p`; where nothing speaks
-    for either class, p is one half."""
-    foreground, background = semantic_maps(class_logits, mask_logits).unbind(1)
+    for either class, p is one half.
+
+    Both masks may be nearly nothing, and runtimes round that differently (onnxruntime's sigmoid ends at 1.5e-8). A common factor of a
+    pixel's masks does not matter, so each is multiplied by e^-s, where s is the largest of the logits and 0 at most: the strongest is
+    then one half at least."""
+    logits = mask_logits.float()
+    strongest = logits.amax(1, keepdim=True).clamp_max(0)
+    masks = 1 / (strongest.exp() + (strongest - logits).exp())
+    foreground, background = _weighted(class_logits, masks).unbind(1)
     tiny = torch.finfo(foreground.dtype).tiny
     return (foreground + tiny) / (foreground + background + 2 * tiny)
 
