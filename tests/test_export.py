@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from focus_framework import ConfigError, PluginError, WeightsError
 from focus_framework.checkpoint.format import write_checkpoint
 from focus_framework.cli import main
-from focus_framework.deploy.export import making
-from focus_framework.deploy.export.comparing import picture_of
+from focus_framework.deploy.export import comparing, making
+from focus_framework.deploy.export.comparing import Comparison, picture_of
 from focus_framework.deploy.export.making import export
 from focus_framework.deploy.export.writing import halve, write_onnx
 from focus_framework.inference.model import Model
@@ -68,6 +68,33 @@ def test_a_file_gives_the_masks_of_the_model(made: tuple[Model, making.Export]) 
     assert report["check"][0]["largest_difference"] == rows[0].largest_difference
     left = {path.name for path in file.path.parent.iterdir()}
     assert {name for name in left if not name.startswith(".lock")} == {"model.onnx", "model.onnx.json"}
+
+
+@pytest.mark.parametrize(
+    ("largest", "rounding", "refused"),
+    [
+        (9e-5, 0.0, ""),
+        (2e-4, 0.0, "allowed is 0.0001"),
+        (2e-4, 6e-5, ""),
+        (3e-4, 6e-5, "allowed is 0.00024"),
+        (2e-3, 0.1, "allowed is 0.001"),
+    ],
+)
+def test_a_file_may_round_otherwise_as_far_as_the_model_rounds(largest: float, rounding: float, refused: str) -> None:
+    told = Comparison(1, 64, 64, largest, 1e-6, 0.0, rounding).verdict(half=False, hard=False)
+    assert refused in told and bool(told) == bool(refused)
+
+
+def test_the_models_rounding_is_found_where_a_file_is_too_far_away() -> None:
+    model = small_model()
+    (case, *_) = comparing.cases(model, [(64, 64)])
+    whole = comparing.Prepared(case.prepared[0].pixels, (64, 64), (64, 64))
+    found = [np.stack([found.numpy() for found in model.probabilities(batch)]) for batch in (case.prepared, [whole])]
+    assert comparing._compared(case, found, model).rounding == 0
+    found[0][0, 5, 5] += 0.01
+    told = comparing._compared(case, found, model)
+    assert 0 < told.rounding < 1e-5 and "a probability differs by 0.01" in told.verdict(half=False, hard=False)
+    assert next(model.network.parameters()).dtype == torch.float32
 
 
 def test_a_file_is_called_as_the_page_says(made: tuple[Model, making.Export]) -> None:
