@@ -36,7 +36,7 @@ from focus_framework.data.pairs import find_pairs
 from focus_framework.evaluation.baselines import CUES, otsu
 from focus_framework.evaluation.scoring import measure
 from focus_framework.inference.model import Model
-from focus_framework.inference.preparing import resized_size
+from focus_framework.inference.preparing import padded_size, resized_size
 from focus_framework.model.build import build_network
 from focus_framework.model.joint import with_temperature
 from focus_framework.model.losses import Targets, losses
@@ -180,9 +180,10 @@ class Peer:
     def probability(self, image: np.ndarray) -> np.ndarray:
         self.network.eval()
         pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
-        height, width = resized_size(*image.shape[:2], self.rule, multiple=MULTIPLE)
-        pixels = (F.interpolate(pixels, (height, width), mode="bilinear", antialias=True) - 0.5) / 0.5
-        logits = self.network(F.pad(pixels, (0, -width % MULTIPLE, 0, -height % MULTIPLE)))[..., :height, :width]
+        height, width = size = resized_size(*image.shape[:2], self.rule, multiple=MULTIPLE)
+        rows, columns = padded_size(size, multiple=MULTIPLE)
+        pixels = (F.interpolate(pixels, size, mode="bilinear", antialias=True) - 0.5) / 0.5
+        logits = self.network(F.pad(pixels, (0, columns - width, 0, rows - height)))[..., :height, :width]
         return F.interpolate(logits, image.shape[:2], mode="bilinear")[0, 0].sigmoid().numpy()
 
 

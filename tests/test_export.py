@@ -91,10 +91,28 @@ def test_the_models_rounding_is_found_where_a_file_is_too_far_away() -> None:
     whole = comparing.Prepared(case.prepared[0].pixels, (64, 64), (64, 64))
     found = [np.stack([found.numpy() for found in model.probabilities(batch)]) for batch in (case.prepared, [whole])]
     assert comparing._compared(case, found, model).rounding == 0
+    found[0][0, 5, 5] += 5e-4
+    told = comparing._compared(case, found, model)
+    assert 0 < told.rounding < 1e-5 and "a probability differs by 0.0005" in told.verdict(half=False, hard=False)
+    assert next(model.network.parameters()).dtype == torch.float32
     found[0][0, 5, 5] += 0.01
     told = comparing._compared(case, found, model)
-    assert 0 < told.rounding < 1e-5 and "a probability differs by 0.01" in told.verdict(half=False, hard=False)
-    assert next(model.network.parameters()).dtype == torch.float32
+    assert told.rounding == 0 and "a probability differs by 0.01" in told.verdict(half=False, hard=False)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("expected Float"), PluginError("backbone mine: forward raised expected Float")])
+def test_a_network_that_knows_no_doubles_is_not_excused(error: Exception) -> None:
+    model = small_model()
+    (case, *_) = comparing.cases(model, [(64, 64)])
+    expected = np.stack([found.numpy() for found in model.probabilities(case.prepared)])
+    assert comparing._rounding(case, expected, model) > 0
+
+    def refuse(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if inputs[0].dtype == torch.float64:
+            raise error
+
+    model.network.register_forward_pre_hook(refuse)
+    assert comparing._rounding(case, expected, model) == 0
 
 
 def test_a_file_is_called_as_the_page_says(made: tuple[Model, making.Export]) -> None:

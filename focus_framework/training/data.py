@@ -43,7 +43,7 @@ class TaskData:
         return f"{len(self.samples.images)} images{aside}{test}"
 
     def baselines(self) -> dict[str, float]:
-        """The primary metric of non-learned baselines on the test images; practice images only, which make it hard for them."""
+        """The primary metric of non-learned baselines on the test images, where the run draws its images itself."""
         if self.test is None:
             return {}
         return dict(baselines(self.samples.images[:PRACTICE_SEEN], self.test[:], self.task.primary_metric))

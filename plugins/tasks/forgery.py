@@ -32,7 +32,7 @@ def focus_tasks() -> Iterator[Task]:
         change_colour=False,
         change_sharpness=False,  # shrinking or blurring wipes out grain and compression traces, the cue
         practice=practice,
-        defaults={"preprocessing.resize": "short-side"},  # and stretching images to a square does
+        defaults={"preprocessing.resize": "short-side"},  # stretching to a square wipes them out too
         compose="focus_plugins.tasks._compose:forgery",
         render="focus_plugins.tasks._render:forgery",
     )

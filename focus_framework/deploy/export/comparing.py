@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...errors import WeightsError
+from ...errors import PluginError, WeightsError
 from ...inference.model import ALIKE, Model, Prepared
 from ...model.network import MULTIPLE
 from ...plugin.interfaces import resolve
@@ -56,7 +56,7 @@ class Comparison:
     different_pixels: float
     """Share of the pixels of the masks at the size asked for."""
     rounding: float = 0.0
-    """How far the model is from itself in double precision, of a probability; looked at where the largest difference is too large."""
+    """How far the model is from itself in double precision, of a probability; looked at where that may excuse the largest difference."""
 
     def verdict(self, *, half: bool, hard: bool) -> str:
         """Why it is too far from the model; empty where it is not. Probabilities of a `hard` rule are 0 and 1, so that the largest
@@ -173,7 +173,7 @@ def _compared(case: Case, found: Sequence[NDArray[np.float32]], model: Model) ->
         largest_difference=largest,
         mean_difference=float(apart[0].mean()),
         different_pixels=float(((found[0] > threshold) != (expected[0] > threshold)).mean()),
-        rounding=_rounding(case, expected[0], model) if largest > LARGEST_DIFFERENCE else 0.0,
+        rounding=_rounding(case, expected[0], model) if LARGEST_DIFFERENCE < largest <= LARGEST_ROUNDING else 0.0,
     )
 
 
@@ -183,7 +183,7 @@ def _rounding(case: Case, expected: NDArray[np.float32], model: Model) -> float:
     doubles = [Prepared(prepared.pixels.double(), prepared.size, prepared.source) for prepared in case.prepared]
     try:
         found = np.stack([found.numpy() for found in exact.probabilities(doubles)])
-    except RuntimeError:
+    except (RuntimeError, PluginError):
         return 0.0
     return float(np.abs(found - expected).max())
 
