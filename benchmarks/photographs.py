@@ -12,6 +12,7 @@ temperature fitted on a tenth of the training images that no network of any kind
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import re
 import time
@@ -29,7 +30,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from focus_framework.checkpoint.parent import inherit, open_parent
 from focus_framework.config.layers import resolve
-from focus_framework.config.schema import PreprocessingConfig
+from focus_framework.config.schema import PreprocessingConfig, TrainingConfig
 from focus_framework.data.augment import IGNORE, Augmentation, Recipe
 from focus_framework.data.dataset import PairImages, TrainingSamples, batches
 from focus_framework.data.pairs import find_pairs
@@ -90,6 +91,7 @@ class Candidate(Protocol):
     network: nn.Module
     optimizer: torch.optim.Optimizer
     augmentation: Recipe
+    plan: TrainingConfig
 
     def set_rate(self, factor: float) -> None: ...
     def loss(self, images: Tensor, labels: Tensor, step: int) -> Tensor: ...
@@ -116,11 +118,12 @@ class Ours:
         self.model = Model(self.config, self.network)
         self.augmentation = self.config.data.augmentation
         self.optimizer = build_optimizer(self.network, [], self.config)
-        decay = self.config.training.ema
-        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
+        self.plan = self.config.training
+        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(self.plan.ema)) if self.plan.ema else None
+        self.parent = copy.deepcopy(self.network.state_dict()) if init and self.plan.parent_share else {}
 
     def set_rate(self, factor: float) -> None:
-        set_rate(self.optimizer, self.config.training.learning_rate * factor)
+        set_rate(self.optimizer, self.plan.learning_rate * factor)
 
     def loss(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
         heads = self.network(self.model.normalise(images), all_heads=True)
@@ -135,6 +138,12 @@ class Ours:
     def trained(self) -> None:
         if self.average:
             self.model = Model(self.config, self.average.module)
+        shared = {
+            name: tensor.lerp(self.parent[name], self.plan.parent_share)
+            for name, tensor in self.model.network.state_dict().items()
+            if name in self.parent and tensor.is_floating_point()
+        }
+        self.model.network.load_state_dict(shared, strict=False)
 
     def probability(self, image: np.ndarray) -> np.ndarray:
         return self.model.predict(image).probability
@@ -150,7 +159,7 @@ class Peer:
         import segmentation_models_pytorch as smp
         from safetensors.torch import load_file
 
-        self.rule = rule
+        self.rule, self.plan = rule, resolve("salient", preset="small").config.training  # schedule and clipping as ours without a starter
         self.network = getattr(smp, kind)(f"tu-{ENCODER}", encoder_weights=None)
         known = {name: tensor.float() for name, tensor in load_file(encoder).items()}
         missing, _ = self.network.encoder.model.load_state_dict(known, strict=False)
@@ -209,7 +218,7 @@ def candidate(cell: Cell, task: str, encoder: Path, init: str, recipes: Mapping[
     return Ours(task, rule, encoder, init if "starter" in cell.row else "", recipes.get(cell.row.partition(", ")[2], ()))
 
 
-def train(one: Candidate, samples: TrainingSamples, seconds: float, plan: Any) -> tuple[int, float]:
+def train(one: Candidate, samples: TrainingSamples, seconds: float) -> tuple[int, float]:
     """Train for so many seconds of this process's processor time; steps, and the share of one processor that it had."""
     warm(one, samples)
     clock, wall, step = time.process_time(), time.perf_counter(), 0
@@ -218,10 +227,10 @@ def train(one: Candidate, samples: TrainingSamples, seconds: float, plan: Any) -
         progress = (time.process_time() - clock) / seconds
         if progress >= 1:
             break
-        one.set_rate(rate_factor(progress, plan))
+        one.set_rate(rate_factor(progress, one.plan))
         one.optimizer.zero_grad(set_to_none=True)
         one.loss(batch["image"], batch["mask"], step).backward()
-        nn.utils.clip_grad_norm_(one.network.parameters(), plan.gradient_norm)
+        nn.utils.clip_grad_norm_(one.network.parameters(), one.plan.gradient_norm)
         one.optimizer.step()
         one.stepped()
         step += 1
@@ -254,7 +263,7 @@ def run(cell: Cell, data: Path, encoder: Path, starters: Mapping[str, str], reci
         seen = PairImages([pairs[i] for i in order[aside:]])
         augmentation = Augmentation.of_task(one.augmentation, cell.size, task, stretched=cell.resize == "square")
         samples = TrainingSamples(seen, augmentation, seed=cell.seed)
-        steps, share = train(one, samples, cell.seconds, resolve(benchmark.task, preset="small").config.training)
+        steps, share = train(one, samples, cell.seconds)
     fitted = fit_temperature((one.probability(image), mask) for image, mask in PairImages([pairs[i] for i in order[:aside]]))
     scores: dict[str, dict[str, list[float]]] = {}
     for i in test_at:

@@ -21,14 +21,17 @@ from focus_framework.checkpoint.inspection import inspect_checkpoint
 from focus_framework.checkpoint.parent import Parent, inherit, open_parent
 from focus_framework.checkpoint.positions import resized_positions
 from focus_framework.config.layers import Resolved
+from focus_framework.inference.model import load
 from focus_framework.model.build import build_network
 from focus_framework.plugin.checkpoints import KnownCheckpoint
 from focus_framework.plugin.registry import registry
+from focus_framework.training.data import load_data
 from focus_framework.training.norms import spare_single_values
 from focus_framework.training.plan import plan
 from focus_framework.training.record.summary import Summary
 from focus_framework.training.rehearsal import rehearse
 from focus_framework.training.run import train
+from focus_framework.training.validation import score
 
 ROUTINE = {key: value for key, value in TINY.items() if key.startswith(("training.", "data.", "loss."))} | {"data.validation_limit": 1}
 """What keeps a run short, without a word on the network."""
@@ -187,6 +190,27 @@ def test_a_stopped_run_goes_on_to_the_same_bits_without_its_parent(
     for name, tensor in theirs.update["network"].items():
         assert torch.equal(ours.update["network"][name], tensor), name
     assert read_description(summary.best)["parent"] == read_description(whole.best)["parent"]
+
+
+@pytest.mark.parametrize("average", [{}, {"training.ema": 0.5}], ids=["weights", "their average"])
+def test_a_share_of_the_parent_is_in_what_is_scored_and_saved(average: dict[str, Any], parent_file: Path, tmp_path: Path) -> None:
+    """Against the formula in float64; what the parent has not is nobody's to share."""
+    settings = {"training.parent_share": 0.25, "training.learning_rate": 1e-2, "decoder.layers": 3, **average}
+    summary = finetuned(tmp_path, parent_file, **settings)
+    state, parent, written = saved(tmp_path), load_file(parent_file), load_file(summary.checkpoint)
+    own = {name: state.update["average"][f"module.{name}"] for name in written} if average else state.update["network"]
+    assert any(name.startswith("decoder.layers.2.") for name in written.keys() - parent.keys())
+    assert not torch.equal(own["decoder.query_content"], parent["decoder.query_content"])
+    for name, tensor in written.items():
+        if name in parent and tensor.is_floating_point():
+            expected = (0.75 * own[name].double() + 0.25 * parent[name].double()).float()
+            torch.testing.assert_close(tensor, expected, rtol=1e-6, atol=1e-7, msg=lambda text, name=name: f"{name}: {text}")
+        else:
+            assert torch.equal(tensor, own[name]), name
+    data = load_data(planned(parent_file, **settings).config, [registry().get("task", "defocus")]).parts["defocus"]
+    assert data.validation
+    found = score(load(summary.best), data.validation, data.task.metrics)
+    assert dict(summary.validation) == pytest.approx({name: value for name, value in found.items() if name in summary.validation})
 
 
 WRONG = {

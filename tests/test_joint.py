@@ -382,6 +382,15 @@ class TestUse:
         chosen = [images[index] for index in (0, 4, 7)]
         torch.testing.assert_close(model.network.vectors[1], model.example_vectors(chosen))
 
+    def test_so_they_are_where_a_share_is_the_parent_s(self, shown: Summary, tmp_path: Path) -> None:
+        settings = {**EXAMPLES, "init": str(shown.best), "training.parent_share": 0.25, "training.learning_rate": 0.01, "training.steps": 2}
+        child = joint(tmp_path, settings)
+        network, before = focus.load(child.best).network, read_checkpoint(shown.best)[1]["decoder.query_content"]
+        trained = saved(tmp_path).update["network"]["decoder.query_content"]
+        torch.testing.assert_close(network.state_dict()["decoder.query_content"], 0.75 * trained + 0.25 * before)
+        assert not torch.equal(trained, before)
+        self.test_the_vectors_in_a_checkpoint_are_those_of_its_weights(child)
+
 
 class TestNewTask:
     GLASS = str(Path(__file__).parent.parent / "examples/focus-task-glass/focus_task_glass.py")
@@ -390,7 +399,8 @@ class TestNewTask:
     def test_others_stay_what_they_are(self, fixture: str, image: np.ndarray, tmp_path: Path, request: pytest.FixtureRequest) -> None:
         before = request.getfixturevalue(fixture)
         settings = {key: value for key, value in JOINT.items() if not key.startswith(("backbone.", "pixel_", "decoder.", "conditioner."))}
-        options = {**settings, "init": str(before.best), "backbone.frozen": True, "training.learning_rate": 0.01}
+        options = {**settings, "init": str(before.best), "backbone.frozen": True}
+        options |= {"training.learning_rate": 0.01, "training.parent_share": 0.3}
         resolved, entries = plan(self.GLASS, preset="quick", options=options)
         assert resolved.config.known_tasks == ("shadow", "salient", "glass") and resolved.config.trains_vectors_alone
         after = train(resolved, entries, tmp_path / "run")

@@ -72,7 +72,7 @@ def watched_run(folder: Path, moments: Moments, *, resume: bool = False, workers
         resolved, task = plan(None, resume=folder)
     elif parent:
         routine = {key: value for key, value in TINY.items() if key.startswith(("training.", "data.", "loss."))}
-        resolved, task = plan("defocus", options={**routine, **settings, "init": str(parent)})
+        resolved, task = plan("defocus", options={**routine, **settings, "training.parent_share": 0.25, "init": str(parent)})
     module.train(resolved, task, folder, resume=resume, on_progress=lambda progress: moments("step"))
 
 

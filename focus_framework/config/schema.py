@@ -219,6 +219,9 @@ class TrainingConfig(Section):
     shard: bool = Field(False, description="several processes share weights, gradients and optimizer state out (FSDP2)")
     compile: bool = Field(False, description="let torch.compile make the network faster; the first steps take minutes")
     ema: float | None = Field(None, gt=0, lt=1, description="decay of a moving average of the weights, which is then scored and saved")
+    parent_share: float = Field(
+        0.0, ge=0, lt=1, description="share of the weights of --init in those that are scored and saved; 0, or without --init: none"
+    )
     layer_decay: float = Field(1.0, gt=0, le=1, description="each backbone layer's rate as a multiple of that of the next one")
     calibrate: bool = Field(
         False, description="fit prediction.temperature of the best checkpoint on the validation images, by their cross entropy"

@@ -180,10 +180,10 @@ class Trainer:
         return {f"validation_{name}": value for name, value in _finite(scores).items()}
 
     def scored(self, state: Mapping[str, Any]) -> Model:
-        """What is scored, by the main process alone; a sharded network is put together from `state`. Vectors of tasks that are made of
-        examples are those of these weights, in `state` too."""
+        """What is scored, by the main process alone; a sharded network and one with a share of its parent are put together from `state`.
+        Vectors of tasks that are made of examples are those of these weights, in `state` too."""
         network = self.update.best_network
-        if self.team.shards:
+        if self.team.shards or self.update.parent:
             _, network = assembled(self.description, self.update.weights(state), self.folder)
         model = Model(self.config, network).to(self.device)
         if self.data.samples.shots:
@@ -209,7 +209,7 @@ class Trainer:
         self.health.check()
         self.skipped.tell()
         state = self.update.state()
-        sound = are_finite([*state["network"].values(), *self.update.weights(state).values()])
+        sound = are_finite([*state["network"].values(), *state["average"].values()])
         if not self.team.told(sound):
             raise DivergedError(
                 f"the weights are NaN or infinite at step {self.step}; lower --learning-rate, or use --precision fp32. "

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,10 +15,10 @@ from typing import Any, cast
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from torch import nn
+from torch import Tensor, nn
 
 from ..checkpoint import describe, load_network, read_description, write_checkpoint
-from ..checkpoint.parent import inherit, open_parent
+from ..checkpoint.parent import VECTORS, inherit, open_parent
 from ..checkpoint.tasks import joined, scores_of, tasks_of
 from ..config.layers import Resolved, with_prediction
 from ..config.prompts import choose
@@ -141,10 +141,13 @@ def assemble(
     description = {**describe(config, model.network, tasks, prompts), "data": config.data.train, "ops": ops.backend()}
     description["images"] = {"training": len(data.samples), "validation": data.validation_count}
     before: dict[str, Any] = {}
+    parent: dict[str, Tensor] = {}
     if config.init:
         own = description["licence"]
-        origin, before = _origin(model.network, config, folder, licence=own, resumed=state is not None, leads=team.leads)
+        origin, before, new = _origin(model.network, config, folder, licence=own, resumed=state is not None, leads=team.leads)
         description |= origin
+        if config.training.parent_share and not state:
+            parent = _weights_but(model.network, {*new, VECTORS})  # what says which task is meant is the run's own
     if config.conditioner.kept:
         _add_kept(description, config, before)
     data.samples.shots = shots(model)
@@ -158,7 +161,7 @@ def assemble(
     refinement = _build_refiner(config, prompts, model)
     if team.shards:  # before, since sharded parts cannot be called one by one
         _try_plugins(config, model.network, refinement, team)
-    update = Update(config, model, accelerator, team, refinement)
+    update = Update(config, model, accelerator, team, refinement, parent)
     if not team.shards:
         _try_plugins(config, model.network, refinement, team)
     trainer = Trainer(update, data, folder, identity=itself, description=description, clock=clock)
@@ -194,12 +197,12 @@ def _add_kept(description: dict[str, Any], config: RunConfig, before: Mapping[st
 
 def _origin(
     network: Network, config: RunConfig, folder: Path, *, licence: str, resumed: bool, leads: bool
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Give a network the weights that its run starts from; what the run remembers of them, and the description of what they are of. A
-    run that goes on has weights of its own and remembers already."""
+) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:
+    """Give a network the weights that its run starts from; what the run remembers of them, the description of what they are of, and the
+    names of the tensors that are not from there. A run that goes on has weights of its own and remembers already."""
     if resumed:
         written = read_description(folder / LATEST)
-        return {key: written[key] for key in ("parent", "licence") if key in written}, written
+        return {key: written[key] for key in ("parent", "licence") if key in written}, written, ()
     inheritance = inherit(network, open_parent(config.init), config.known_tasks)
     if config.conditioner.kept and inheritance.new:
         kept = ", ".join(config.conditioner.kept)
@@ -211,7 +214,12 @@ def _origin(
         logger.info("%s", inheritance)
     licences = dict.fromkeys((inheritance.parent.description["licence"], licence))
     remembered = {"parent": inheritance.as_record(), "licence": "; ".join(filter(None, licences))}
-    return remembered, inheritance.parent.description
+    return remembered, inheritance.parent.description, inheritance.new
+
+
+def _weights_but(network: Network, names: Collection[str]) -> dict[str, Tensor]:
+    """A copy of a network's numbers in floating point, but for the tensors of these names."""
+    return {name: tensor.clone() for name, tensor in network.state_dict().items() if tensor.is_floating_point() and name not in names}
 
 
 def _finish(trainer: Trainer, data: RunData, folder: Path, precision: str) -> Summary:

@@ -61,10 +61,20 @@ class TaskRefiners(nn.Module):
 
 
 class Update:
-    """Network, refiner and optimizer of a run."""
+    """Network, refiner and optimizer of a run. `parent` are the weights that the run starts from, by their names in the network, of which
+    ``training.parent_share`` goes into those that are scored and saved."""
 
-    def __init__(self, config: RunConfig, model: Model, accelerator: Accelerator, team: Team, refiner: Refinement | None) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        model: Model,
+        accelerator: Accelerator,
+        team: Team,
+        refiner: Refinement | None,
+        parent: Mapping[str, Tensor] | None = None,
+    ) -> None:
         self.config, self.model, self.accelerator, self.team = config, model, accelerator, team
+        self.parent = dict(parent or {})
         self.refiner: nn.Module | None = refiner.loss if refiner else None
         self.refined_heads = refiner.heads if refiner else "last"
         self.modules = nn.ModuleDict({"network": model.network, **({"refiner": self.refiner} if self.refiner else {})})
@@ -109,7 +119,7 @@ class Update:
 
     @property
     def best_network(self) -> Network:
-        """What is scored and saved: the averaged network where there is one."""
+        """What is scored and saved, but for the parent's share: the averaged network where there is one."""
         return cast(Network, self.average.module) if self.average else self.model.network
 
     def state(self) -> dict[str, Any]:
@@ -118,22 +128,27 @@ class Update:
         return {
             "network": whole_state(self.model.network),
             "average": whole_state(self.average) if self.average else {},
+            "parent": self.parent,
             "refiner": whole_state(self.refiner) if self.refiner else {},
             "optimizer": whole_optimizer_state(self.modules, self.optimizer),
             "scaler": scaler.state_dict() if scaler is not None else {},
         }
 
     def weights(self, state: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Those of `state` that are scored and saved: the averaged network's where there is one."""
-        if not self.average:
-            return dict(state["network"])
-        return {name.removeprefix("module."): tensor for name, tensor in state["average"].items() if name != "n_averaged"}
+        """Those of `state` that are scored and saved: the averaged network's where there is one, on their way back to the parent by its
+        share (WiSE-FT: Wortsman et al. 2022, "Robust fine-tuning of zero-shot models")."""
+        own = dict(state["network"])
+        if self.average:
+            own = {name.removeprefix("module."): tensor for name, tensor in state["average"].items() if name != "n_averaged"}
+        share = self.config.training.parent_share
+        return own | {name: own[name].lerp(tensor.to(own[name]), share) for name, tensor in state["parent"].items()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` gave."""
+        """Take over what `state` gave; that of an earlier version has no parent."""
         take_state(self.model.network, state["network"])
         if self.average:
             take_state(self.average, state["average"])
+        self.parent = dict(state.get("parent", {}))
         if self.refiner:
             take_state(self.refiner, state["refiner"])
         take_optimizer_state(self.modules, self.optimizer, state["optimizer"])
