@@ -213,6 +213,13 @@ def test_a_share_of_the_parent_is_in_what_is_scored_and_saved(average: dict[str,
     assert dict(summary.validation) == pytest.approx({name: value for name, value in found.items() if name in summary.validation})
 
 
+def test_a_run_from_a_parent_can_be_rehearsed(parent_file: Path) -> None:
+    resolved = planned(parent_file)
+    assert resolved.config.training.parent_share > 0  # of the preset
+    found = rehearse(resolved, registry().find_task("defocus"))
+    assert found and found.parameters > 0
+
+
 WRONG = {
     "no such file": ("nowhere.safetensors", "does not exist"),
     "truncated": ("cut.safetensors", "may be truncated"),

@@ -180,10 +180,10 @@ class Trainer:
         return {f"validation_{name}": value for name, value in _finite(scores).items()}
 
     def scored(self, state: Mapping[str, Any]) -> Model:
-        """What is scored, by the main process alone; a sharded network and one with a share of its parent are put together from `state`.
+        """What is scored, by the main process alone; put together from `state` where `Update.assembles` says so, else `state` may be empty.
         Vectors of tasks that are made of examples are those of these weights, in `state` too."""
         network = self.update.best_network
-        if self.team.shards or self.update.parent:
+        if self.update.assembles:
             _, network = assembled(self.description, self.update.weights(state), self.folder)
         model = Model(self.config, network).to(self.device)
         if self.data.samples.shots:

@@ -55,7 +55,7 @@ def rehearse(resolved: Resolved, tasks: Entry | Sequence[Entry]) -> Rehearsal | 
         for step, batch in enumerate(islice(data.batches(resolved.config, team, first_step=0, device=trainer.device), STEPS)):
             float(update(batch, step, plan.learning_rate)["loss"])  # waits for the device
             ends.append(time.monotonic())
-        state = update.state() if team.shards else {}
+        state = update.state() if update.assembles else {}
         scored = 0
         if team.leads:
             model = trainer.scored(state)

@@ -119,8 +119,13 @@ class Update:
 
     @property
     def best_network(self) -> Network:
-        """What is scored and saved, but for the parent's share: the averaged network where there is one."""
+        """What is scored and saved where nothing has to be put together: the averaged network where there is one."""
         return cast(Network, self.average.module) if self.average else self.model.network
+
+    @property
+    def assembles(self) -> bool:
+        """Whether what is scored has to be put together from `weights`: of shards, or with a share of the parent."""
+        return self.team.shards or bool(self.parent)
 
     def state(self) -> dict[str, Any]:
         """Everything that changes from step to step. All processes have to ask; the leading one gets it."""
