@@ -12,7 +12,6 @@ temperature fitted on a tenth of the training images that no network of any kind
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import re
 import time
@@ -47,6 +46,7 @@ from focus_framework.plugin.registry import registry
 from focus_framework.training.calibration import fit_temperature
 from focus_framework.training.optimizer import build_optimizer, rate_factor, set_rate
 from focus_framework.training.randomness import Draws
+from focus_framework.training.update import towards
 
 METRICS = ("s_measure", "weighted_f", "f_beta_mean", "f_beta_max", "mae", "ber", "f1", "auc", "iou")
 BATCH = 8
@@ -120,7 +120,8 @@ class Ours:
         self.optimizer = build_optimizer(self.network, [], self.config)
         self.plan = self.config.training
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(self.plan.ema)) if self.plan.ema else None
-        self.parent = copy.deepcopy(self.network.state_dict()) if init and self.plan.parent_share else {}
+        state = self.network.state_dict() if init else {}
+        self.parent = {name: tensor.clone() for name, tensor in state.items() if tensor.is_floating_point()}
 
     def set_rate(self, factor: float) -> None:
         set_rate(self.optimizer, self.plan.learning_rate * factor)
@@ -138,12 +139,8 @@ class Ours:
     def trained(self) -> None:
         if self.average:
             self.model = Model(self.config, self.average.module)
-        shared = {
-            name: tensor.lerp(self.parent[name], self.plan.parent_share)
-            for name, tensor in self.model.network.state_dict().items()
-            if name in self.parent and tensor.is_floating_point()
-        }
-        self.model.network.load_state_dict(shared, strict=False)
+        network = self.model.network
+        network.load_state_dict(towards(network.state_dict(), self.parent, self.plan.parent_share))
 
     def probability(self, image: np.ndarray) -> np.ndarray:
         return self.model.predict(image).probability

@@ -141,12 +141,11 @@ class Update:
 
     def weights(self, state: Mapping[str, Any]) -> dict[str, Tensor]:
         """Those of `state` that are scored and saved: the averaged network's where there is one, on their way back to the parent by its
-        share (WiSE-FT: Wortsman et al. 2022, "Robust fine-tuning of zero-shot models")."""
+        share."""
         own = dict(state["network"])
         if self.average:
             own = {name.removeprefix("module."): tensor for name, tensor in state["average"].items() if name != "n_averaged"}
-        share = self.config.training.parent_share
-        return own | {name: own[name].lerp(tensor.to(own[name]), share) for name, tensor in state["parent"].items()}
+        return towards(own, state["parent"], self.config.training.parent_share)
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over what `state` gave; that of an earlier version has no parent."""
@@ -259,6 +258,12 @@ class Update:
         loss = self._shared_refiner(images, heads, *mixed)
         check_loss(loss, self.config.refiner.name)
         return self.config.loss.clip * loss * len(heads)
+
+
+def towards(weights: Mapping[str, Tensor], parent: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """`weights` with `share` (0 to 1) of those of `parent` in them; what the parent has not stays as it is (WiSE-FT: Wortsman et al. 2022,
+    "Robust fine-tuning of zero-shot models")."""
+    return {**weights, **{name: weights[name].lerp(tensor.to(weights[name]), share) for name, tensor in parent.items()}}
 
 
 def _weight(present: Tensor, size: int, no_object: float) -> Tensor:
